@@ -1,0 +1,56 @@
+# One environment and a few commands. `make help` lists them; README.md has the same without make.
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?= quick
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.mlic-installed
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
+
+# The notebooks' kernel `python3` is this environment's, whatever kernels the user has registered.
+export JUPYTER_PREFER_ENV_PATH := 1
+export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter
+
+.PHONY: help study test lab bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 15
+	@echo "  Options: PYTHON=python3.12 VENV=path PROFILE=$(PROFILE)"
+
+study: $(STAMP)  ## run every notebook into results/PROFILE: tables, figures, runs
+	@$(BIN)/mlic reproduce --profile $(PROFILE)
+
+# Two workers, one thread each: as many as the smallest machine has cores. loadscope keeps a notebook on one worker.
+test: export OMP_NUM_THREADS ?= 1
+test: export MLIC_PROGRESS := silent
+test: $(STAMP)  ## lint, unit tests, then every notebook against its checked outputs
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env \
+		--nbval-kernel-startup-timeout 180 --nbval-cell-timeout 300 notebooks/
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+
+bench: $(STAMP)  ## time our code beside its peers into results/bench.json and bench.md
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove .venv, results/smoke, results/quick and tool caches; downloads and other results stay
+	rm -rf .venv results/smoke results/quick build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and by its exact version, so that pip looks at no other build of the largest download.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mlic needs Python 3.11 or newer: name one, as in make PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): one to ten minutes, by the network; 6 GB of disk with torch's default Linux build."
+	@start=$$(date +%s) && $(PIP) $(TORCH) && $(PIP) -c constraints.txt -e '.[test]' && \
+		echo "Installed in $$(( $$(date +%s) - start )) s." && echo "$(CURDIR)" > $@
+
+# An environment that was installed from another clone would run that clone's code.
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+.PHONY: $(STAMP)
+endif

@@ -1,0 +1,24 @@
+"""Data sets by name, all read into one class."""
+
+from importlib import import_module
+from pathlib import Path
+
+from mlic_core.data.base import MultiLabelDataset
+from mlic_core.errors import InputError, did_you_mean
+
+# The module of mlic_core.data that reads each data set, imported when it is asked for.
+DATASETS = {"picto-voc": "voc", "voc2007": "voc", "voc2012": "voc"}
+
+
+def load_dataset(name: str, split: str, *, root: str | Path, size: int) -> MultiLabelDataset:
+    """Labels of one split, with images read on demand at `size` x `size` pixels.
+
+    `root` is the folder that holds the files of the data set.
+
+    Raises InputError for an unknown name or split, and for files that are missing or malformed, naming them.
+    """
+    if name not in DATASETS:
+        known = ", ".join(DATASETS)
+        raise InputError(f"no data set is named {name!r}, only {known}{did_you_mean(name, DATASETS)}")
+    source = import_module(f"mlic_core.data.{DATASETS[name]}")
+    return source.load(name, split, root=Path(root).expanduser(), size=size)

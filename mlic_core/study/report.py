@@ -1,0 +1,92 @@
+"""Figures and tables on disk, each with its caption and the runs behind it in manifest.json."""
+
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlic_core.errors import InputError
+from mlic_core.study.files import exclusive, sha256, write_atomically, write_json
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+    from mlic_core.study.store import Record
+
+MANIFEST = "manifest.json"
+
+
+def save_figure(folder: Path, figure: "Figure", name: str, caption: str, runs: Iterable["Record"] = ()) -> None:
+    """Write figures/NAME.png (150 dpi) and NAME.svg: the same bytes for the same figure.
+
+    Raises InputError for a name that is no plain file name, and as `check_codes` does.
+    """
+    import matplotlib
+
+    contents = {}
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=150, bbox_inches="tight", metadata=metadata)
+            contents[f"figures/{name}.{suffix}"] = buffer.getvalue()
+    _save(folder, f"figures/{name}", contents, caption, runs)
+
+
+def save_table(folder: Path, frame: "pandas.DataFrame", name: str, caption: str, runs: Iterable["Record"] = ()) -> None:
+    """Write tables/NAME.csv with every digit and NAME.md with four, and the caption below. Raises as `save_figure`."""
+    if frame.index.name is not None or frame.index.nlevels > 1:
+        frame = frame.reset_index()
+    contents = {
+        f"tables/{name}.csv": frame.to_csv(index=False, lineterminator="\n").encode(),
+        f"tables/{name}.md": f"{markdown(frame)}\n{caption}\n".encode(),
+    }
+    _save(folder, f"tables/{name}", contents, caption, runs)
+
+
+def markdown(frame: "pandas.DataFrame") -> str:
+    """A frame as a Markdown table without its index; numbers to four digits on the right, missing ones empty."""
+    numeric = [frame[column].dtype.kind in "iuf" for column in frame.columns]
+    lines = [[str(column) for column in frame.columns], ["--:" if right else "---" for right in numeric]]
+    lines += [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _save(folder: Path, entry: str, contents: Mapping[str, bytes], caption: str, runs: Iterable["Record"]) -> None:
+    if not re.fullmatch(r"(figures|tables)/[A-Za-z0-9][A-Za-z0-9_-]*", entry):
+        raise InputError(f"{entry!r}: name a figure or table with letters, digits, _ and -")
+    runs = list(runs)
+    check_codes(runs)
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    described = {
+        "caption": caption,
+        "runs": sorted({record.name for record in runs}),
+        "files": {name: f"sha256:{sha256(folder / name)}" for name in contents},
+    }
+    with exclusive(folder / f".{MANIFEST}.lock"):  # notebooks run side by side
+        path = folder / MANIFEST
+        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        write_json(path, dict(sorted((manifest | {entry: described}).items())))
+
+
+def check_codes(runs: Iterable["Record"]) -> None:
+    """Raise InputError if runs of one method on one data set were made by different code."""
+    made_by: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for record in runs:
+        codes = made_by[record.config["method.name"], record.config["data.name"]]
+        codes.setdefault(record.code, record.name)
+        if len(codes) > 1:
+            raise InputError(
+                f"runs {' and '.join(codes.values())} of {record.config['method.name']} were made by different code "
+                "and can't share a table; `mlic runs --stale` lists what to remove and train again"
+            )

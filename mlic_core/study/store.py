@@ -1,0 +1,304 @@
+"""The run store: an experiment is trained once, and its record is found again by the experiment's name."""
+
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from mlic_core.data import MultiLabelDataset
+from mlic_core.errors import InputError
+from mlic_core.models import build_model, build_trunk
+from mlic_core.progress import duration, say, track
+from mlic_core.study import provenance
+from mlic_core.study.evaluate import evaluate
+from mlic_core.study.experiments import Experiment, config, from_settings, open_splits, run_name
+from mlic_core.study.files import exclusive, write_atomically, write_json
+from mlic_core.training import CHECKPOINT, IN_MEMORY, decode, fit, predict
+
+STAMP = "checkpoint.code"  # digest of the code that began an unfinished run
+AGREEMENT = 1.0  # mAP points by which a retrained model may differ on another machine
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run. `metrics` are in percent, `seconds` of training and scoring, `peak_memory` in bytes."""
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    seconds: float
+    peak_memory: int | None
+    versions: Mapping[str, str]
+    commit: str | None
+    dirty: bool | None
+    device: str
+    code: str
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.config["method.name"]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the package's code for such a run has changed since."""
+        return self.code != provenance.code_digest(self.method, self.config["data.name"])
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,), and steps fp32
+        (N, T, C) where the method has them."""
+        with np.load(self.folder / "scores.npz") as arrays:
+            return dict(arrays)
+
+    def history(self) -> list[dict[str, float]]:
+        """One dict an epoch, as `fit` returns them."""
+        return [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
+
+
+class Store:
+    """Runs in a folder, one subfolder each."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def get(self, experiment: Experiment) -> Record | None:
+        """The finished run of an experiment, or None.
+
+        Raises InputError if a default has changed since, so that the run of that name had other settings.
+        """
+        name = run_name(experiment)
+        if not (self.folder / name / "run.json").is_file():
+            return None
+        record = read_record(self.folder / name)
+        for key, value in config(experiment).items():
+            if key in record.config and record.config[key] != value and not _unused(key, experiment):
+                raise InputError(
+                    f"run {name} was made with {key}={record.config[key]}, not {value}: a default has changed since; "
+                    f"remove {record.folder} to train it anew"
+                )
+        return record
+
+    def run(self, experiment: Experiment) -> Record:
+        """The record of an experiment, trained first if there is none; resumes where a killed run stopped.
+
+        A second process that asks for the same run waits. Raises InputError for missing or broken input, and then
+        leaves nothing behind.
+        """
+        if record := self.get(experiment):
+            return record
+        name, splits = run_name(experiment), open_splits(experiment.data)
+        model = new_model(experiment, len(splits["train"].labels))
+        for dataset in splits.values():  # a broken file is found before an hour of training
+            check_images(dataset)
+        with self._exclusive(name):
+            if record := self.get(experiment):
+                return record
+            folder = self.folder / name
+            with _fresh_folder(folder):
+                outcome = train(model, experiment, splits, folder)
+                _finish(folder, name, experiment, model, splits["eval"], outcome)
+            return read_record(folder)
+
+    def model(self, experiment: Experiment) -> nn.Module:
+        """The trained model of an experiment, in evaluation mode.
+
+        A record without its model (models are not committed) is trained again. Raises RuntimeError if that disagrees
+        with the record; the record stays as it is.
+        """
+        record = self.run(experiment)
+        weights = record.folder / "model.safetensors"
+        with self._exclusive(record.name):
+            if not weights.is_file():
+                say(f"run {record.name} is stored without its model: training it again")
+                splits = open_splits(experiment.data)
+                model = new_model(experiment, len(splits["train"].labels))
+                outcome = train(model, experiment, splits, record.folder)
+                _must_agree(record, outcome["metrics"])
+                _save_model(record.folder, model, splits["train"].labels)
+        return load_model(record.folder)
+
+    def records(self) -> list[Record]:
+        """Every finished run, by method, data and seed."""
+        folders = [path.parent for path in self.folder.glob("*/run.json")]
+        return sorted(map(read_record, folders), key=lambda r: (r.method, r.config["data.name"], r.config["seed"], r.name))
+
+    def unfinished(self) -> list[str]:
+        """Names of the runs that stopped between two epochs and go on when they are asked for."""
+        folders = [path.parent for path in self.folder.glob(f"*/{CHECKPOINT}")]
+        return sorted(folder.name for folder in folders if not (folder / "run.json").is_file())
+
+    def find(self, prefix: str) -> Record:
+        """The one run whose name begins with `prefix`. Raises InputError if none or several do."""
+        found = [record for record in self.records() if record.name.startswith(prefix)]
+        if len(found) != 1:
+            names = ", ".join(record.name for record in found)
+            raise InputError(f"{len(found) or 'no'} runs in {self.folder} are named {prefix}...{names and ': ' + names}")
+        return found[0]
+
+    def _exclusive(self, name: str):
+        return exclusive(self.folder / f".{name}.lock", f"run {name} is being trained by another process: waiting for it")
+
+
+def _unused(key: str, experiment: Experiment) -> bool:
+    return key.startswith("data.picto.") and experiment.data.name != "picto-voc"
+
+
+@contextmanager
+def _fresh_folder(folder: Path) -> Iterator[None]:
+    """Make a run's folder; if it was not there before and the run proves impossible, take it away again."""
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except (InputError, FloatingPointError):
+        if fresh:
+            shutil.rmtree(folder)
+        raise
+
+
+def read_record(folder: str | Path) -> Record:
+    """A finished run from its folder. Raises InputError if the folder holds none."""
+    path = Path(folder) / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Record(folder=Path(folder), **content)
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
+
+
+def new_model(experiment: Experiment, num_classes: int) -> nn.Module:
+    """The untrained model, its new layers drawn from the experiment's seed."""
+    trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights)
+    torch.manual_seed(experiment.seed)
+    return build_model(experiment.method.name, num_classes, trunk, **experiment.method.options)
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The trained model of a run's folder, in evaluation mode. Raises InputError if the folder holds none."""
+    folder = Path(folder)
+    record, path = read_record(folder), folder / "model.safetensors"
+    if not path.is_file():
+        raise InputError(f"run {record.name} is stored without its model; `mlic run` with its settings trains it again")
+    with safe_open(path, "pt") as file:
+        labels = json.loads(file.metadata()["labels"])
+    options = {key: value for key, value in record.config.items() if key.startswith(("method.", "trunk."))}
+    experiment = from_settings(options | {"trunk.weights": "none"})
+    model = new_model(experiment, len(labels))
+    model.load_state_dict(safetensors.torch.load_file(path))
+    return model.eval()
+
+
+def check_images(dataset: MultiLabelDataset) -> None:
+    """Decode every image once. Raises InputError naming the first that is broken."""
+    if len(dataset) * 3 * dataset.size**2 <= IN_MEMORY:
+        decode(dataset)  # which training and scoring need anyway
+        return
+    with ThreadPoolExecutor() as pool:
+        checked = pool.map(lambda index: dataset.original(index) and None, range(len(dataset)))
+        for _ in track(checked, total=len(dataset), label=f"checking {dataset.split}"):
+            pass
+
+
+def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
+    """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
+    begun = time.monotonic()
+    _drop_foreign_checkpoint(folder, provenance.code_digest(experiment.method.name, experiment.data.name))
+    history = fit(
+        model,
+        splits["train"],
+        experiment.recipe,
+        seed=experiment.seed,
+        difficult=experiment.data.difficult_train,
+        monitor=splits.get("monitor"),
+        folder=folder,
+        label=f"{experiment.method.name} seed {experiment.seed}",
+    )
+    scores, metrics = score(model, splits["eval"], experiment.data.difficult_eval)
+    seconds = time.monotonic() - begun
+    return {"history": history, "seconds": seconds, "scores": scores, "metrics": metrics}
+
+
+def score(model: nn.Module, dataset: MultiLabelDataset, difficult: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays as `Record.scores` returns them, and metrics as `evaluate` does."""
+    logits, steps = predict(model, dataset)
+    arrays = {"logits": logits, "targets": dataset.targets, "ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
+    if steps is not None:
+        arrays["steps"] = steps
+    largest = dataset.largest_objects() if dataset.has_boxes else None
+    metrics = evaluate(logits, dataset.targets, dataset.labels, difficult=difficult, steps=steps, largest=largest)
+    return arrays, metrics
+
+
+def _drop_foreign_checkpoint(folder: Path, code: str) -> None:
+    """Other code must not go on from here: half of the run would be unlike the record's `code`."""
+    stamp = folder / STAMP
+    if (folder / CHECKPOINT).is_file() and not (stamp.is_file() and stamp.read_text() == code):
+        say(f"the unfinished run {folder.name} was begun by other code: starting over")
+        (folder / CHECKPOINT).unlink()
+    write_atomically(stamp, code)
+
+
+def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, dataset, outcome: dict) -> None:
+    """Write what a record consists of, run.json last, so that a folder with it is complete."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **outcome["scores"])
+    write_atomically(folder / "scores.npz", buffer.getvalue())
+    write_atomically(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in outcome["history"]))
+    _save_model(folder, model, dataset.labels)
+    commit, dirty = provenance.git_state()
+    record = Record(
+        folder=folder,
+        name=name,
+        config=config(experiment),
+        metrics=outcome["metrics"],
+        seconds=round(outcome["seconds"], 1),
+        peak_memory=provenance.peak_memory(),
+        versions=provenance.versions(),
+        commit=commit,
+        dirty=dirty,
+        device=provenance.device_name(),
+        code=provenance.code_digest(experiment.method.name, experiment.data.name),
+    )
+    write_json(folder / "run.json", {item.name: getattr(record, item.name) for item in fields(Record)[1:]})
+    _remove_checkpoint(folder)
+    say(f"run {name}: {describe(record)}, {duration(record.seconds)}")
+
+
+def describe(record: Record) -> str:
+    """A run in a few words: method, seed and mAP."""
+    value = record.metrics["mAP"]
+    return f"{record.method} seed {record.config['seed']}, mAP {'undefined' if value is None else f'{value:.1f}'}"
+
+
+def _save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:
+    state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    # One entry of metadata: the order of several would change from run to run.
+    write_atomically(folder / "model.safetensors", safetensors.torch.save(state, {"labels": json.dumps(labels)}))
+
+
+def _remove_checkpoint(folder: Path) -> None:
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / STAMP).unlink(missing_ok=True)
+
+
+def _must_agree(record: Record, metrics: Mapping[str, Any]) -> None:
+    _remove_checkpoint(record.folder)
+    stored, new = record.metrics["mAP"], metrics["mAP"]
+    if stored != new and (stored is None or new is None or abs(stored - new) > AGREEMENT):
+        cause = "other code" if record.stale else "another machine or other versions"
+        raise RuntimeError(f"run {record.name} has mAP {stored}, trained again {new}; it was made by {cause}")

@@ -1,0 +1,298 @@
+"""One training loop and one prediction loop for every method."""
+
+import math
+import os
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+from mlic_core.data.base import MultiLabelDataset
+from mlic_core.data.transforms import color_jitter, random_flip
+from mlic_core.errors import InputError
+from mlic_core.losses import restrict_difficult
+from mlic_core.metrics import mean_average_precision
+from mlic_core.progress import track
+
+CHECKPOINT = "checkpoint.pt"
+IN_MEMORY = 2 * 1024**3  # bytes of decoded images of one split that are kept; larger splits are read as they are used
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    lr and head_lr: peak learning rates of the trunk and of the new layers. schedule: "one-cycle" (linear rise over
+    the first quarter, cosine fall to 0), "step" (times `gamma` after each epoch of `milestones`) or "constant".
+    clip: largest norm of the gradient, 0 for none. frozen_norm: BatchNorm keeps its pretrained statistics.
+    jitter: strength of the colour jitter in [0, 1). bf16: autocast the forward pass of training to bf16 where the
+    device computes in it; predictions are always fp32.
+    """
+
+    epochs: int = 12
+    batch_size: int = 32
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: float = 0.02
+    head_lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["one-cycle", "step", "constant"] = "one-cycle"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    clip: float = 5.0
+    frozen_norm: bool = False
+    flip: bool = True
+    jitter: float = 0.2
+    bf16: bool = True
+
+    def __post_init__(self):
+        for key in ("epochs", "batch_size"):
+            if getattr(self, key) < 1:
+                raise InputError(f"recipe.{key}={getattr(self, key)}: choose 1 or more")
+        for key in ("lr", "head_lr", "weight_decay", "clip"):
+            if not (getattr(self, key) >= 0 and math.isfinite(getattr(self, key))):
+                raise InputError(f"recipe.{key}={getattr(self, key)}: choose a finite number, 0 or more")
+        if not 0 <= self.jitter < 1:
+            raise InputError(f"recipe.jitter={self.jitter}: choose a strength from 0 to below 1")
+
+    def lr_factor(self, step: int, steps_per_epoch: int) -> float:
+        """Share of the peak learning rate at an optimiser step, counted from 0."""
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "step":
+            return self.gamma ** sum(step // steps_per_epoch >= epoch for epoch in self.milestones)
+        total = self.epochs * steps_per_epoch
+        rise = max(1, total // 4)
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+    def build_optimizer(self, groups: list[dict]) -> torch.optim.Optimizer:
+        """The optimiser over `model.param_groups(recipe)`, each group with its own peak learning rate `lr`."""
+        momentum, decay = self.momentum, self.weight_decay
+        build = {
+            "sgd": lambda: torch.optim.SGD(groups, momentum=momentum, weight_decay=decay),
+            "adam": lambda: torch.optim.Adam(groups, weight_decay=decay),
+            "adamw": lambda: torch.optim.AdamW(groups, weight_decay=decay),
+            "rmsprop": lambda: torch.optim.RMSprop(groups, momentum=momentum, weight_decay=decay),
+        }
+        return build[self.optimizer]()
+
+
+class Scores(NamedTuple):
+    """What a model says about every image of a data set, in its order."""
+
+    logits: Float32[np.ndarray, "images classes"]
+    steps: Float32[np.ndarray, "images steps classes"] | None
+
+
+def default_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fit(
+    model: nn.Module,
+    dataset: MultiLabelDataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    difficult: str = "ignore",
+    monitor: MultiLabelDataset | None = None,
+    folder: Path | None = None,
+    label: str = "",
+) -> list[dict]:
+    """Train `model` in place; returns one dict an epoch: the mean of each loss term, the learning rate, monitor mAP.
+
+    With a `folder` every epoch ends in a checkpoint there, and training goes on from the one it finds: on a CPU to the
+    same bits as without the interruption. `monitor` is scored after each epoch for the history; nothing is chosen by it.
+    difficult: how entries with only difficult objects count in the loss: "ignore", "positive" or "negative".
+
+    Raises InputError for unreadable images, FloatingPointError when the loss is not finite.
+    """
+    device = default_device()
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = recipe.build_optimizer(model.param_groups(recipe))
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    targets = restrict_difficult(torch.from_numpy(dataset.targets), difficult)
+    checkpoint = folder / CHECKPOINT if folder else None
+    history = _resume(checkpoint, model, optimizer)
+    batches = -(-len(dataset) // recipe.batch_size)
+    steps = _epoch_batches(dataset, recipe, seed, first=len(history))
+    progress = track(steps, total=recipe.epochs * batches, initial=len(history) * batches, label=label or "training")
+    sums: dict[str, Tensor] = {}
+    for epoch, batch, images, index, generator in progress:
+        step = epoch * batches + batch
+        if batch == 0:
+            _start_epoch(model, recipe, seed, epoch)
+            sums = {}
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * recipe.lr_factor(step, batches)
+        images = prepare_images(images.to(device), model.trunk, recipe, generator)
+        terms = _step(model, optimizer, recipe, images, targets[index].to(device))
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0) + value * len(index)
+        if batch + 1 == batches:
+            history.append(_close_epoch(epoch, sums, len(dataset), optimizer, model, monitor))
+            progress.note(f"loss {history[-1]['loss']:.3f}")
+            if checkpoint:
+                _save(checkpoint, model, optimizer, history)
+    return history
+
+
+def _step(model, optimizer, recipe: Recipe, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    use_bf16 = recipe.bf16 and computes_in_bf16(images.device)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=use_bf16):
+        prediction = model(images, targets)
+    terms = model.loss(prediction, targets)
+    optimizer.zero_grad(set_to_none=True)
+    sum(terms.values()).backward()
+    if recipe.clip:
+        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+    optimizer.step()
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def _start_epoch(model: nn.Module, recipe: Recipe, seed: int, epoch: int) -> None:
+    # An epoch draws its random numbers from (seed, epoch) alone, so a resumed run needs no generator state.
+    torch.manual_seed(_mix(seed, epoch, 1))
+    model.train()
+    if recipe.frozen_norm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _close_epoch(epoch, sums, count, optimizer, model, monitor) -> dict:
+    means = {name: (total / count).item() for name, total in sums.items()}
+    loss = sum(means.values())
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}; lower recipe.lr or set recipe.clip")
+    record = {"epoch": epoch + 1, "loss": loss, **means, "lr": optimizer.param_groups[0]["lr"]}
+    if monitor is not None:
+        scores = predict(model, monitor).logits
+        record["monitor_mAP"] = 100 * float(mean_average_precision(scores, monitor.targets).value)
+    return record
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers, without the collisions of their sum."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether bf16 is native; elsewhere it is emulated and slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def prepare_images(
+    images: UInt8[Tensor, "batch 3 height width"],
+    trunk: nn.Module,
+    recipe: Recipe | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch 3 height width"]:
+    """Images of 0 to 255 as a model takes them: scaled, changed at random as `recipe` says, normalised by the trunk."""
+    images = images.float() / 255
+    if recipe is not None and recipe.jitter:
+        images = color_jitter(images, recipe.jitter, generator)
+    if recipe is not None and recipe.flip:
+        images = random_flip(images, generator)
+    mean, std = (torch.tensor(value, device=images.device).view(3, 1, 1) for value in (trunk.mean, trunk.std))
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, dataset: MultiLabelDataset, *, batch_size: int = 100, label: str = "") -> Scores:
+    """Score every image in fp32. The model is left in evaluation mode. Raises InputError for unreadable images."""
+    device = default_device()
+    model.to(device, memory_format=torch.channels_last).eval()
+    torch.manual_seed(0)  # for methods that draw at random when they predict
+    logits, steps = [], []
+    order = torch.arange(len(dataset)).split(batch_size)
+    for images in track(_read_batches(dataset, order), total=len(order), label=label or "predicting"):
+        prediction = model(prepare_images(images.to(device), model.trunk))
+        logits.append(prediction.logits.float().cpu())
+        if prediction.steps is not None:
+            steps.append(prediction.steps.float().cpu())
+    return Scores(torch.cat(logits).numpy(), torch.cat(steps).numpy() if steps else None)
+
+
+def _epoch_batches(dataset, recipe: Recipe, seed: int, first: int) -> Iterator[tuple]:
+    """Epoch, batch, images, their indices and the generator of the epoch's random changes."""
+    for epoch in range(first, recipe.epochs):
+        generator = torch.Generator().manual_seed(_mix(seed, epoch, 0))
+        order = torch.randperm(len(dataset), generator=generator).split(recipe.batch_size)
+        for batch, images in enumerate(_read_batches(dataset, order)):
+            yield epoch, batch, images, order[batch], generator
+
+
+_decoded: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _read_batches(dataset, order) -> Iterator[UInt8[Tensor, "batch 3 size size"]]:
+    """The batches of `order`, from memory where the whole split fits, else decoded two batches ahead."""
+    if len(dataset) * 3 * dataset.size**2 <= IN_MEMORY:
+        images = decode(dataset)
+        yield from (images[index] for index in order)
+        return
+    loader = torch.utils.data.DataLoader(
+        _Pictures(dataset), batch_sampler=[index.tolist() for index in order], num_workers=os.cpu_count() or 1
+    )
+    yield from loader
+
+
+def decode(dataset: MultiLabelDataset) -> UInt8[Tensor, "images 3 size size"]:
+    """Every image of the data set, read once and kept while the data set object lives."""
+    if dataset not in _decoded:
+        with torch.inference_mode(False):  # kept for training, even if a prediction is the first to ask
+            images = torch.empty(len(dataset), 3, dataset.size, dataset.size, dtype=torch.uint8)
+
+        def read(index: int) -> None:
+            images[index] = dataset.read(index)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in track(pool.map(read, range(len(dataset))), total=len(dataset), label=f"reading {dataset.split}"):
+                pass
+        _decoded[dataset] = images
+    return _decoded[dataset]
+
+
+class _Pictures(torch.utils.data.Dataset):
+    """The images alone, undivided by 255: a quarter of the bytes between processes."""
+
+    def __init__(self, dataset: MultiLabelDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 size size"]:
+        return self.dataset.read(index)
+
+
+def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _resume(path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict]:
+    if path is None or not path.is_file():
+        return []
+    state = torch.load(path, map_location=default_device(), weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["history"]

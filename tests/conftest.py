@@ -1,0 +1,20 @@
+"""Tests share a small machine: one thread each, and no progress lines."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy and torch start their threads
+os.environ.setdefault("MLIC_PROGRESS", "silent")
+
+import jaxtyping
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def untyped():
+    """No shape and type checks meanwhile: for wrong types on purpose, and for torch.compile, which can't trace them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
