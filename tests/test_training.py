@@ -113,7 +113,7 @@ torch.manual_seed(0)
 model = build_model("mcar", 20, build_trunk("pictonet-s"))
 dataset = load_dataset("picto-voc", "train", root=root, size=48)
 fit(model, dataset, Recipe(epochs=6, batch_size=8), seed=1, folder=folder)
-save_file(model.state_dict(), folder / "model.safetensors")
+save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
 """
 
 

@@ -8,7 +8,7 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float, Int, Int8, Num
 from torch import Tensor, nn
 
 from mlic_core.errors import InputError, check_choice
@@ -65,6 +65,7 @@ class MCAR(nn.Module):
         if self.topN == 0:
             return Prediction(global_logits, torch.stack([global_logits, global_logits], 1))
         height, width = images.shape[2:]
+        sides = (width, height, width, height)
         with torch.no_grad():  # regions carry no gradient into the localisation
             classes = self.select(global_logits)
             maps = select_maps(self.head.class_maps(features), classes).sigmoid()
@@ -72,11 +73,10 @@ class MCAR(nn.Module):
             crops = crop(images, boxes)
         region_logits = self.head(self.trunk(crops.flatten(0, 1))).unflatten(0, crops.shape[:2])
         local_logits = region_logits.amax(1)  # Eq. 3
-        scale = torch.tensor([width, height, width, height], device=images.device)
         return Prediction(
             logits=torch.maximum(global_logits, local_logits),  # Eq. 11
             steps=torch.stack([global_logits, local_logits], 1),
-            regions=boxes / scale,
+            regions=torch.stack([edge / side for edge, side in zip(boxes.unbind(-1), sides, strict=True)], -1),
             region_labels=classes,
             maps=maps,
         )
@@ -141,30 +141,26 @@ def profiles(
     Between two neighbouring map rows the enlarged map is linear, so its maximum lies on one of the pixel rows next to
     a map row: only these are evaluated, and the enlarged map itself is never made.
     """
-    to_rows = interpolation(maps.shape[2], height).to(maps)
-    to_columns = interpolation(maps.shape[3], width).to(maps)
-    wide = maps @ to_columns.T  # rows of the map, columns of the image
-    tall = to_rows @ maps
-    across = (to_rows[beside_grid(maps.shape[2], height)] @ wide).amax(2)
-    down = (tall @ to_columns[beside_grid(maps.shape[3], width)].T).amax(3)
+    rows, columns = maps.shape[2:]
+    all_rows, all_columns = (torch.arange(size, device=maps.device) for size in (height, width))
+    to_rows, to_columns = interpolation(all_rows, rows, height), interpolation(all_columns, columns, width)
+    next_rows = interpolation(beside_grid(rows, height, maps.device), rows, height)
+    next_columns = interpolation(beside_grid(columns, width, maps.device), columns, width)
+    across = (next_rows.to(maps.dtype) @ maps @ to_columns.to(maps.dtype).T).amax(2)
+    down = (to_rows.to(maps.dtype) @ maps @ next_columns.to(maps.dtype).T).amax(3)
     return across, down
 
 
-def interpolation(cells: int, pixels: int) -> Float[Tensor, "pixels cells"]:
-    """Weights that enlarge a line of `cells` values to `pixels`, linearly, with the end points aligned."""
-    if cells == 1 or pixels == 1:
-        return torch.eye(cells, dtype=torch.float64)[:1].expand(pixels, -1)
-    position = torch.arange(pixels, dtype=torch.float64) * (cells - 1) / (pixels - 1)
-    return (1 - (position[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+def interpolation(at: Num[Tensor, " points"], cells: int, pixels: int) -> Float[Tensor, "points cells"]:
+    """Weights of the map's cells at the given pixels, when `cells` are spread over `pixels` with aligned corners."""
+    position = at.double() * (cells - 1) / max(pixels - 1, 1)
+    return (1 - (position[:, None] - torch.arange(cells, device=at.device)).abs()).clamp(min=0)
 
 
-def beside_grid(cells: int, pixels: int) -> list[int]:
-    """Pixels that lie on or next to a map cell's centre: where a piecewise linear profile can have its maximum."""
-    if cells == 1:
-        return [0]
-    gap = (pixels - 1) / (cells - 1)
-    positions = [cell * gap for cell in range(cells)]
-    return sorted({i for p in positions for i in (math.floor(p), min(math.ceil(p), pixels - 1))})
+def beside_grid(cells: int, pixels: int, device: torch.device) -> Float[Tensor, " points"]:
+    """Pixels on or next to the centre of a map cell, where a piecewise linear profile can have its maximum."""
+    centre = torch.arange(cells, device=device, dtype=torch.float64) * (pixels - 1) / max(cells - 1, 1)
+    return torch.cat([centre.floor(), centre.ceil()])
 
 
 def normalise(profile: Float[Tensor, "batch regions length"]) -> Float[Tensor, "batch regions length"]:

@@ -190,7 +190,9 @@ def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
         },
     }
     (job.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    package = str(Path(__file__).parents[2])  # for the kernel, which starts in notebooks/
     environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
         "MLIC_PROGRESS": "line",
         "MLIC_PROGRESS_FILE": str(job.work / "progress"),
         # The kernel python3 is this interpreter's, whatever kernels the user has registered.

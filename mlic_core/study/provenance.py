@@ -37,24 +37,29 @@ def code_digest(method: str, data: str) -> str:
     found: dict[str, str] = {}
     while sources:
         module = sources.pop()
-        path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
-        if module in found or module in WITHOUT_EFFECT or not path.is_file():  # a package's __init__ is not followed
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        found[module] = repr(_shape(tree))
-        sources += _imports(tree)
+        text = None if module in found or module in WITHOUT_EFFECT else _source(module)
+        if text is not None:
+            found[module], imports = _parse(text)
+            sources += imports
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
-def _imports(tree: ast.Module) -> list[str]:
-    """Names that may be modules of the package: of `from a.b import c` both a.b and a.b.c."""
-    names = []
+def _source(module: str) -> str | None:
+    """Text of a module of the package; None for what is none. A package's __init__ is not followed."""
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+@cache
+def _parse(text: str) -> tuple[str, list[str]]:
+    """What the code does, and what it may import: of `from a.b import c` both a.b and a.b.c."""
+    tree, names = ast.parse(text), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.startswith("mlic_core.")]
+    return repr(_shape(tree)), [name for name in names if name.startswith("mlic_core.")]
 
 
 def _shape(node: Any) -> Any:

@@ -63,7 +63,7 @@ class Record:
         with np.load(self.folder / "scores.npz") as arrays:
             return dict(arrays)
 
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> list[dict[str, float | int]]:
         """One dict an epoch, as `fit` returns them."""
         return [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
 
@@ -182,9 +182,9 @@ def read_record(folder: str | Path) -> Record:
 
 
 def new_model(experiment: Experiment, num_classes: int) -> nn.Module:
-    """The untrained model, its new layers drawn from the experiment's seed."""
-    trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights)
+    """The untrained model; what no weights file gives is drawn from the experiment's seed."""
     torch.manual_seed(experiment.seed)
+    trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights)
     return build_model(experiment.method.name, num_classes, trunk, **experiment.method.options)
 
 

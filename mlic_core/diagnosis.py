@@ -1,0 +1,109 @@
+"""What a classifier must be able to do before MCAR can gain from it, measured against ground-truth boxes.
+
+MCAR's local stream helps if the best classes hold the right labels, if the class maps give regions that hold the
+objects, and if the network names an object that fills its input.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mlic_core.attention import coverage, label_recall, pad
+from mlic_core.data.base import MultiLabelDataset
+from mlic_core.models import mcar
+from mlic_core.training import decode, default_device, predict, prepare_images
+
+BATCH = 100
+SMALL = 0.2  # an object is small when the square root of its share of the image's area is below this
+
+
+class Objects(NamedTuple):
+    """The annotated objects of a data set: image index, class and box (x0, y0, x1, y1 in [0, 1]) of each."""
+
+    images: np.ndarray
+    classes: np.ndarray
+    boxes: Float[np.ndarray, "objects 4"]
+
+    @property
+    def small(self) -> np.ndarray:
+        """Mask of the small ones."""
+        return np.sqrt((self.boxes[:, 2:] - self.boxes[:, :2]).prod(1)) < SMALL
+
+
+def counted_objects(dataset: MultiLabelDataset) -> Objects:
+    """Objects of the classes that count as present: those that are only difficult are left out.
+
+    Raises InputError if the source has no boxes.
+    """
+    rows = [
+        (index, label, box)
+        for index in range(len(dataset))
+        for box, label in zip(*dataset.boxes(index), strict=True)
+        if dataset.targets[index, label] == 1 and (box[2:] > box[:2]).all()
+    ]
+    images, classes, boxes = zip(*rows, strict=True)
+    return Objects(np.array(images), np.array(classes), np.array(boxes, np.float64))
+
+
+def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]) -> dict[int, float]:
+    """Share of the labels that are among the n best scores of their image, for each n."""
+    logits = predict(model, dataset).logits
+    return {n: label_recall(logits, dataset.targets, n) for n in counts}
+
+
+@torch.inference_mode()
+def region_coverage(
+    model: nn.Module, dataset: MultiLabelDataset, taus: Iterable[float], *, least: float = 0.7
+) -> list[dict[str, float]]:
+    """For each threshold: the share of objects of which the region of their own class holds at least `least`.
+
+    Of all objects and of small ones; `area` is the mean area of the regions relative to the image.
+    """
+    model = model.to(default_device()).eval()
+    found = counted_objects(dataset)
+    maps = torch.cat([model.head.class_maps(model.trunk(batch)).sigmoid() for batch in _images(model, dataset)])
+    maps = maps[found.images, found.classes][:, None]
+    rows = []
+    for tau in taus:
+        regions = mcar.localize(maps, dataset.size, tau)[:, 0].cpu().numpy() / dataset.size
+        held = coverage(regions, found.boxes) >= least
+        area = (regions[:, 2:] - regions[:, :2]).prod(1).mean()
+        rows.append({"tau": tau, "all": held.mean(), "small": held[found.small].mean(), "area": area})
+    return rows
+
+
+@torch.inference_mode()
+def crop_accuracy(model: nn.Module, dataset: MultiLabelDataset, paddings: Iterable[float]) -> list[dict[str, float]]:
+    """For each padding: the share of ground-truth crops, enlarged to the input's size, whose best class is right.
+
+    padding: what is added on every side, relative to the box's own side. Of all objects, and of small ones.
+    """
+    model = model.to(default_device()).eval()
+    found = counted_objects(dataset)
+    images = torch.cat(list(_images(model, dataset)))
+    rows = []
+    for padding in paddings:
+        boxes = _whole_pixels(pad(found.boxes, padding), dataset.size).to(images.device)
+        named = []
+        for index in np.array_split(np.arange(len(boxes)), -(-len(boxes) // BATCH)):
+            crops = mcar.crop(images[found.images[index]], boxes[index, None])[:, 0]
+            named.append(model.head(model.trunk(crops)).argmax(1).cpu().numpy() == found.classes[index])
+        right = np.concatenate(named)
+        rows.append({"padding": padding, "all": right.mean(), "small": right[found.small].mean()})
+    return rows
+
+
+def _images(model: nn.Module, dataset: MultiLabelDataset):
+    for batch in decode(dataset).split(BATCH):
+        yield prepare_images(batch.to(default_device()), model.trunk)
+
+
+def _whole_pixels(boxes: Float[np.ndarray, "boxes 4"], size: int) -> Tensor:
+    """Boxes in pixels, at least two pixels wide and high."""
+    pixels = torch.from_numpy(np.rint(boxes * size)).long()
+    start = pixels[:, :2].clamp(max=size - 2)
+    return torch.cat([start, torch.maximum(pixels[:, 2:], start + 2)], 1)
