@@ -45,8 +45,8 @@ def counted_objects(dataset: MultiLabelDataset) -> Objects:
         for box, label in zip(*dataset.boxes(index), strict=True)
         if dataset.targets[index, label] == 1 and (box[2:] > box[:2]).all()
     ]
-    images, classes, boxes = zip(*rows, strict=True)
-    return Objects(np.array(images), np.array(classes), np.array(boxes, np.float64))
+    images, classes, boxes = zip(*rows, strict=True) if rows else ([], [], np.empty((0, 4)))
+    return Objects(np.array(images, np.int64), np.array(classes, np.int64), np.array(boxes, np.float64))
 
 
 def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]) -> dict[int, float]:
@@ -61,18 +61,17 @@ def region_coverage(
 ) -> list[dict[str, float]]:
     """For each threshold: the share of objects of which the region of their own class holds at least `least`.
 
-    Of all objects and of small ones; `area` is the mean area of the regions relative to the image.
+    Of all objects and of small ones, NaN where there are none; `area` is the mean area of the regions relative to the
+    image.
     """
-    model = model.to(default_device()).eval()
     found = counted_objects(dataset)
-    maps = torch.cat([model.head.class_maps(model.trunk(batch)).sigmoid() for batch in _images(model, dataset)])
-    maps = maps[found.images, found.classes][:, None]
+    maps = class_maps(model, dataset)[found.images, found.classes][:, None]
     rows = []
     for tau in taus:
         regions = mcar.localize(maps, dataset.size, tau)[:, 0].cpu().numpy() / dataset.size
         held = coverage(regions, found.boxes) >= least
-        area = (regions[:, 2:] - regions[:, :2]).prod(1).mean()
-        rows.append({"tau": tau, "all": held.mean(), "small": held[found.small].mean(), "area": area})
+        area = (regions[:, 2:] - regions[:, :2]).prod(1)
+        rows.append({"tau": tau, "all": _mean(held), "small": _mean(held[found.small]), "area": _mean(area)})
     return rows
 
 
@@ -80,7 +79,8 @@ def region_coverage(
 def crop_accuracy(model: nn.Module, dataset: MultiLabelDataset, paddings: Iterable[float]) -> list[dict[str, float]]:
     """For each padding: the share of ground-truth crops, enlarged to the input's size, whose best class is right.
 
-    padding: what is added on every side, relative to the box's own side. Of all objects, and of small ones.
+    padding: what is added on every side, relative to the box's own side. Of all objects, and of small ones; NaN where
+    there are none.
     """
     model = model.to(default_device()).eval()
     found = counted_objects(dataset)
@@ -88,18 +88,43 @@ def crop_accuracy(model: nn.Module, dataset: MultiLabelDataset, paddings: Iterab
     rows = []
     for padding in paddings:
         boxes = _whole_pixels(pad(found.boxes, padding), dataset.size).to(images.device)
-        named = []
-        for index in np.array_split(np.arange(len(boxes)), -(-len(boxes) // BATCH)):
-            crops = mcar.crop(images[found.images[index]], boxes[index, None])[:, 0]
-            named.append(model.head(model.trunk(crops)).argmax(1).cpu().numpy() == found.classes[index])
+        named = [np.empty(0, bool)]
+        for start in range(0, len(boxes), BATCH):
+            part = slice(start, start + BATCH)
+            crops = mcar.crop(images[found.images[part]], boxes[part, None])[:, 0]
+            named.append(model.head(model.trunk(crops)).argmax(1).cpu().numpy() == found.classes[part])
         right = np.concatenate(named)
-        rows.append({"padding": padding, "all": right.mean(), "small": right[found.small].mean()})
+        rows.append({"padding": padding, "all": _mean(right), "small": _mean(right[found.small])})
     return rows
+
+
+@torch.inference_mode()
+def class_maps(model: nn.Module, dataset: MultiLabelDataset) -> Float[Tensor, "images classes rows columns"]:
+    """The class activation maps of every image after the sigmoid, at the trunk's resolution (MCAR Eq. 4)."""
+    model = model.to(default_device()).eval()
+    return torch.cat([model.head.class_maps(model.trunk(batch)).sigmoid() for batch in _images(model, dataset)])
+
+
+def receptive_field(trunk: nn.Module) -> int:
+    """Side in input pixels of the square that one map cell depends on, along the longest path of convolutions.
+
+    Each kernel of k cells adds k - 1 steps of the stride reached before it. Shortcuts are left out: they only join.
+    """
+    field, step = 1, 1
+    for name, layer in trunk.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d) and not {"shortcut", "downsample"} & set(name.split(".")):
+            kernel, stride = (size if isinstance(size, int) else size[0] for size in (layer.kernel_size, layer.stride))
+            field, step = field + (kernel - 1) * step, step * stride
+    return field
 
 
 def _images(model: nn.Module, dataset: MultiLabelDataset):
     for batch in decode(dataset).split(BATCH):
         yield prepare_images(batch.to(default_device()), model.trunk)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _whole_pixels(boxes: Float[np.ndarray, "boxes 4"], size: int) -> Tensor:

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mlic_core.data.glyphs import pretraining_codes, pretraining_pictures
-from mlic_core.models.backbones import build_trunk, pictonet_weights
+from mlic_core.errors import InputError
+from mlic_core.models.backbones import ALIASES, build_trunk, pictonet_weights
 from mlic_core.progress import say, track
 
 
@@ -25,8 +26,11 @@ def pretrain(
     """Train the trunk `name` on `pictures` drawn pictograms and write its weights as fp16 safetensors.
 
     SGD with momentum 0.9, one-cycle learning rate up to `lr`, weight decay 5e-4, flips, label smoothing 0.1, bf16.
-    Returns the accuracy (0 to 1) on 2,000 other pictures of the same pictograms.
+    Returns the accuracy (0 to 1) on as many other pictures of the same pictograms, at most 2,000. Raises InputError for another trunk.
     """
+    name = ALIASES.get(name, name)
+    if not name.startswith("pictonet-"):
+        raise InputError(f"{name}: only a PictoNet is pretrained here; choose pictonet-s, pictonet-m or pictonet-l")
     torch.manual_seed(seed)
     images, labels = (torch.from_numpy(array) for array in pretraining_pictures(pictures, seed))
     trunk = build_trunk(name).to(memory_format=torch.channels_last)
@@ -54,7 +58,7 @@ def pretrain(
     out.parent.mkdir(parents=True, exist_ok=True)
     state = trunk.state_dict()
     save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}, out)
-    return _accuracy(model.eval(), trunk, seed)
+    return _accuracy(model.eval(), trunk, min(pictures, 2_000), seed + 1)
 
 
 def _normalise(images, trunk):
@@ -63,7 +67,7 @@ def _normalise(images, trunk):
 
 
 @torch.inference_mode()
-def _accuracy(model: nn.Module, trunk: nn.Module, seed: int) -> float:
-    images, labels = (torch.from_numpy(array) for array in pretraining_pictures(2_000, seed + 1))
+def _accuracy(model: nn.Module, trunk: nn.Module, count: int, seed: int) -> float:
+    images, labels = (torch.from_numpy(array) for array in pretraining_pictures(count, seed))
     predicted = torch.cat([model(_normalise(part, trunk)).argmax(1) for part in images.split(250)])
     return (predicted == labels).double().mean().item()

@@ -112,7 +112,7 @@ def fit(
     """Train `model` in place; returns one dict an epoch: the mean of each loss term, the learning rate, monitor mAP.
 
     With a `folder` every epoch ends in a checkpoint there, and training goes on from the one it finds: on a CPU to the
-    same bits as without the interruption. `monitor` is scored after each epoch for the history; nothing is chosen by it.
+    same bits as without the interruption. `monitor` is scored after each epoch, for the history only.
     difficult: how entries with only difficult objects count in the loss: "ignore", "positive" or "negative".
 
     Raises InputError for unreadable images, FloatingPointError when the loss is not finite.

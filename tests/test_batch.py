@@ -86,7 +86,8 @@ def outputs(path):
 def test_each_notebook_gets_one_line_with_its_time(ran):
     assert re.search(r"^00_good +ok +\d+:\d\d$", ran.out, re.MULTILINE)
     assert re.search(r"^01_crash +FAILED +\d+:\d\d  ZeroDivisionError: division by zero$", ran.out, re.MULTILINE)
-    assert re.search(r"^02_exit +FAILED +\d+:\d\d  Incomplete: the completion cell was not reached$", ran.out, re.MULTILINE)
+    reason = "Incomplete: the completion cell was not reached"
+    assert re.search(rf"^02_exit +FAILED +\d+:\d\d  {reason}$", ran.out, re.MULTILINE)
 
 
 def test_wrong_input_in_a_notebook_is_reported_by_its_sentence(ran):
@@ -166,16 +167,17 @@ def test_a_failed_notebook_does_not_replace_the_last_good_one(at_home, tmp_path,
 
 def test_a_process_that_dies_without_a_word_is_a_failure(at_home, tmp_path, capsys):
     (tmp_path / "log").write_text("starting\nout of memory\n")
-    job = batch.Job(at_home / "notebooks/00_good.ipynb", {}, work=tmp_path, process=SimpleNamespace(returncode=-9))
+    job = batch.Job(at_home / "notebooks/00_good.ipynb", {}, work=tmp_path)
+    job.process = SimpleNamespace(returncode=-9)
     batch._collect(job, tmp_path / "smoke", batch.Screen())
     assert "FAILED" in capsys.readouterr().out
-    assert job.outcome == {"error": "exit status -9", "message": "out of memory", "cell": None}
+    assert job.outcome == {"error": "killed by signal 9", "message": "out of memory", "cell": None}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"profile": "quik"}, "no profile is named 'quik'; choose from .*; did you mean 'quick'?"),
+    ({"profile": "quik"}, r"no profile is named 'quik'; choose from .*; did you mean 'quick'\?"),
     ({"only": ["07"]}, "no notebook is called '07'; there are 00_good, 01_crash, 02_exit, 03_input"),
-    ({"parameters": {"epoch": "3"}}, "-p epoch: no notebook has this parameter; did you mean 'epochs'?"),
+    ({"parameters": {"epoch": "3"}}, r"-p epoch: no notebook has this parameter; did you mean 'epochs'\?"),
     ({"parameters": {"epochs": "many"}}, "-p epochs=many: expected an integer"),
     ({"parameters": {"profile": "quick"}}, "-p profile: use --profile"),
 ])
@@ -208,7 +210,7 @@ def test_a_parameters_cell_holds_plain_literals(tmp_path, source, message):
 
 def test_a_notebook_without_the_common_parameters_is_refused(tmp_path):
     write_notebook(tmp_path / "00_x.ipynb", parameters='profile = "smoke"')
-    with pytest.raises(InputError, match="00_x.ipynb: the parameters cell lacks root, results"):
+    with pytest.raises(InputError, match=r"00_x\.ipynb: the parameters cell lacks root, results"):
         plan([tmp_path / "00_x.ipynb"], {"profile": "smoke", "root": "", "results": ""}, {})
 
 

@@ -146,13 +146,21 @@ def test_other_code_does_not_go_on_from_a_checkpoint(tiny, tmp_path):
     folder = tmp_path / run_name(experiment)
     folder.mkdir()
     (folder / "checkpoint.pt").write_bytes(b"made by other code, and not even readable")
-    (folder / store.STAMP).write_text("another digest")
+    (folder / store.STAMP).write_text('{"code": "another digest", "seconds": 5.0, "begun": 0.0}')
     record = Store(tmp_path).run(experiment)
     assert [row["epoch"] for row in record.history()] == [1, 2]
 
 
+def test_seconds_add_up_over_a_kill(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    os.utime(tmp_path / "checkpoint.pt", (1040.0, 1040.0))
+    write_json(tmp_path / store.STAMP, {"code": "c", "seconds": 7.0, "begun": 1000.0})
+    assert store._begin(tmp_path, "c") == 47.0  # the second attempt came 40 s far, after 7 s of the first
+    assert store._begin(tmp_path, "c") == 47.0  # the third one never reached its first checkpoint
+
+
 def test_a_second_process_finds_the_run_that_it_waited_for(copied, tiny, tmp_path, monkeypatch):
-    runs, record = copied
+    record = copied[1]
     late = Store(tmp_path / "late")
 
     @contextmanager
@@ -302,12 +310,12 @@ def test_large_sets_are_checked_image_by_image(devkit, tmp_path, monkeypatch):
     Image.new("RGB", (64, 64)).save(image, "PNG")  # readable, whatever its name says
     store.check_images(store.open_splits(from_settings({"data.root": str(devkit), **TINY}).data)["eval"])
     image.write_bytes(b"no image")
-    with pytest.raises(InputError, match="test_000011.jpg"):
+    with pytest.raises(InputError, match=r"test_000011\.jpg"):
         store.check_images(store.open_splits(from_settings({"data.root": str(devkit), **TINY}).data)["eval"])
 
 
 def test_a_diverged_run_leaves_nothing_behind(tiny, tmp_path):
-    with pytest.raises(FloatingPointError, match="lower recipe.lr"):
+    with pytest.raises(FloatingPointError, match=r"lower recipe\.lr"):
         Store(tmp_path).run(tiny(**{"recipe.lr": 1e30, "recipe.head_lr": 1e30, "recipe.clip": 0.0}))
     assert written(tmp_path) == []
 
@@ -414,7 +422,8 @@ def record(method="mcar", seed=0, mAP=80.0, code="a", data="picto-voc", **option
 
 def test_a_table_never_mixes_two_codes_of_one_method(tmp_path):
     frame = pandas.DataFrame({"mAP": [80.0]})
-    report.save_table(tmp_path, frame, "fine", "c", [record(), record("classifier", code="b"), record(data="x", code="c")])
+    fine = [record(), record("classifier", code="b"), record(data="x", code="c")]
+    report.save_table(tmp_path, frame, "fine", "c", fine)
     with pytest.raises(InputError, match="of mcar were made by different code"):
         report.save_table(tmp_path, frame, "mixed", "c", [record(), record(seed=1, code="b")])
     assert written(tmp_path) == ["manifest.json", "tables/fine.csv", "tables/fine.md"]

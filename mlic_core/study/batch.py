@@ -220,7 +220,9 @@ def _collect(job: Job, folder: Path, screen: "Screen") -> None:
         job.outcome = json.loads(outcome.read_text(encoding="utf-8"))
     else:
         lines = (job.work / "log").read_text(errors="replace").strip().splitlines() or [""]
-        job.outcome = {"error": f"exit status {job.process.returncode}", "message": lines[-1], "cell": None}
+        status = job.process.returncode
+        kind = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        job.outcome = {"error": kind, "message": lines[-1], "cell": None}
     target = folder / "notebooks" / job.notebook.name
     failed = target.with_suffix(".failed.ipynb")
     took = f"{job.name:<{screen.width}}  {{}}  {duration(job.seconds):>7}"
@@ -274,9 +276,9 @@ class Screen:
                 if not self.live:
                     print(f"  {job.name}  {line}", file=sys.stderr, flush=True)
         if self.live and running:
-            text = f"[{done}/{total}] " + "   ".join(f"{job.name} {duration(job.seconds)}  {job.last}" for job in running)
-            columns = shutil.get_terminal_size().columns
-            print(f"\r\x1b[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+            at_work = "   ".join(f"{job.name} {duration(job.seconds)}  {job.last}" for job in running)
+            text = f"[{done}/{total}] {at_work}"[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     def _clear(self) -> None:
         if self.live:

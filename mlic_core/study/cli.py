@@ -55,9 +55,10 @@ def data_prepare(name, root, sets, **sizes):
     from mlic_core.study.experiments import from_settings, prepare
 
     if name != "picto-voc":
-        raise InputError(f"mlic data prepare {name}: only picto-voc is drawn here; for others get the files and give their folder as data.root")
+        raise InputError(f"{name}: only picto-voc is drawn here; of another set, give the files' folder as data.root")
     chosen = {key: str(value) for key, value in sizes.items() if value is not None} | pairs(sets)
-    spec = from_settings({f"data.picto.{key.removeprefix('data.picto.')}": value for key, value in chosen.items()}).data.picto
+    chosen = {f"data.picto.{key.removeprefix('data.picto.')}": value for key, value in chosen.items()}
+    spec = from_settings(chosen).data.picto
     folder = prepare(root, spec)
     click.echo(f"picto-voc: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or _short(folder)}")
 
@@ -90,15 +91,16 @@ def data_check(name, root, splits):
 @click.option("--set", "sets", **SET)
 @click.option("--profile", **PROFILE | {"help": "Start from a profile's settings and keep the run among its runs."})
 @click.option("--results", **RESULTS)
-@click.option("--eval-only", is_flag=True, help="Score the stored model again instead of training.")
+@click.option("--eval-only", is_flag=True, help="Score the stored run's model again.")
 def run(config, sets, profile, results, eval_only):
     """Train and score one experiment, or find its stored run.
 
+    With --eval-only the model is trained again only if it is not beside its record, as in a fresh clone.
     Settings come from the profile, then from CONFIG.toml, then from --set.
     """
     from mlic_core.study.experiments import open_splits
     from mlic_core.study.profile import flatten, read_toml
-    from mlic_core.study.store import Store, load_model, score
+    from mlic_core.study.store import Store, score
 
     experiment = _experiment(profile, flatten(read_toml(Path(config)) if config else {}) | pairs(sets))
     store = Store(_results(results) / profile / "runs")
@@ -109,10 +111,26 @@ def run(config, sets, profile, results, eval_only):
     if record is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
     dataset = open_splits(experiment.data)["eval"]
-    _, metrics = score(load_model(record.folder), dataset, experiment.data.difficult_eval)
+    _, metrics = score(store.model(experiment), dataset, experiment.data.difficult_eval)
     _print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
+
+
+@main.command()
+@click.argument("name", metavar="pictonet-s|-m|-l")
+@click.option("--out", default="", metavar="FILE", help="Where to.  [default: the trunk's place in data/weights]")
+@click.option("--pictures", default=24_000, show_default=True, help="Pictures to draw and train on.")
+@click.option("--epochs", default=10, show_default=True, help="Passes over them.")
+def pretrain(name, out, pictures, epochs):
+    """Make the weights of a PictoNet again: classify 400 pictograms that are in no data set here.
+
+    With the defaults about 5, 7 and 15 minutes for -s, -m and -l on two cores.
+    """
+    from mlic_core.pretraining import pretrain
+
+    accuracy = pretrain(name, pictures=pictures, epochs=epochs, out=Path(out) if out else None)
+    click.echo(f"{name}: {100 * accuracy:.1f} % of other pictures of the same pictograms are named right")
 
 
 @main.group(invoke_without_command=True)
@@ -140,11 +158,13 @@ def runs_show(stores, name):
     found = [record for store in stores.values() for record in store.records() if record.name.startswith(name)]
     if len(found) != 1:
         known = ", ".join(str(record.folder) for record in found)
-        raise InputError(f"{len(found) or 'no'} stored runs have a name that begins with {name!r}{known and f': {known}'}")
+        count = len(found) or "no"
+        raise InputError(f"{count} stored runs have a name that begins with {name!r}{known and f': {known}'}")
     [record] = found
     for key, value in record.config.items():
         click.echo(f"{key:<24} {value}")
-    click.echo(f"\n{record.device}, {record.seconds:.0f} s, commit {record.commit}{' and changes' if record.dirty else ''}\n")
+    commit = f"{record.commit}{' and changes' if record.dirty else ''}"
+    click.echo(f"\n{record.device}, {record.seconds:.0f} s, commit {commit}\n")
     _print_record(record.name, record.metrics, record.folder, classes=True)
 
 
@@ -156,7 +176,7 @@ def runs_show(stores, name):
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
 @click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")
-@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A notebook's parameter. Repeatable.")
+@click.option("-p", "parameters", **SET | {"nargs": 2, "metavar": "NAME VALUE", "help": "A notebook's parameter."})
 def reproduce(also, profile, only, jobs, results, data_root, fresh, parameters):
     """Run the notebooks with a profile: figures, tables and runs into results/PROFILE."""
     import signal

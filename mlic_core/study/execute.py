@@ -72,14 +72,18 @@ def clean(notebook: nbformat.NotebookNode, replace: dict[str, str], stamp: dict[
         cell.metadata.pop("execution", None)
         cell.source = scrub(cell.source, replace)
         for output in cell.get("outputs", []):
-            for key in ("text", "evalue"):
-                if key in output:
-                    output[key] = scrub(output[key], replace)
-            output.update({"traceback": [scrub(line, replace) for line in output.traceback]} if "traceback" in output else {})
-            for kind, data in output.get("data", {}).items():
-                if isinstance(data, str) and kind.startswith("text/"):
-                    output.data[kind] = scrub(data, replace)
+            _clean_output(output, replace)
     return notebook
+
+
+def _clean_output(output: nbformat.NotebookNode, replace: dict[str, str]) -> None:
+    for key in {"text", "evalue"} & set(output):
+        output[key] = scrub(output[key], replace)
+    if "traceback" in output:
+        output.traceback = [scrub(line, replace) for line in output.traceback]
+    for kind, data in output.get("data", {}).items():
+        if isinstance(data, str) and kind.startswith("text/"):
+            output.data[kind] = scrub(data, replace)
 
 
 def scrub(text: str, replace: dict[str, str]) -> str:

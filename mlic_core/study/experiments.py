@@ -214,7 +214,8 @@ def _weights(trunk: Trunk) -> str:
             return trunk.weights
     if not path.is_file():
         raise InputError(
-            f"trunk.weights={trunk.weights}: no file {path}; give a safetensors file, 'pretrained', 'imagenet' or 'none'"
+            f"trunk.weights={trunk.weights}: no file {path}; "
+            "give a safetensors file, 'pretrained', 'imagenet' or 'none'"
         )
     return f"sha256:{sha256(path)}"
 

@@ -68,10 +68,12 @@ def _shape(node: Any) -> Any:
         return [_shape(item) for item in node]
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node, False):
+    has_body = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+    if has_body and ast.get_docstring(node, clean=False) is not None:
         node.body = node.body[1:]
     # Fields that a version adds are empty in code that another one reads as well.
-    return type(node).__name__, [(key, _shape(value)) for key, value in ast.iter_fields(node) if value not in (None, [])]
+    parts = [(key, _shape(value)) for key, value in ast.iter_fields(node) if value not in (None, [])]
+    return type(node).__name__, parts
 
 
 def versions() -> dict[str, str]:

@@ -55,7 +55,7 @@ def _varied(records: Sequence[Record]) -> list[str]:
         for key, value in record.config.items():
             values[record.method, key].add(repr(value))
     keys = {key for (_, key), seen in values.items() if len(seen) > 1 and key not in OWN_COLUMNS}
-    return [key for key in records[0].config | records[-1].config if key in keys]
+    return [key for key in dict.fromkeys(key for record in records for key in record.config) if key in keys]
 
 
 def _row(group: Sequence[Record], varied: Sequence[str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from mlic_core.study.experiments import Experiment, config, from_settings, open_
 from mlic_core.study.files import exclusive, write_atomically, write_json
 from mlic_core.training import CHECKPOINT, IN_MEMORY, decode, fit, predict
 
-STAMP = "checkpoint.code"  # digest of the code that began an unfinished run
+STAMP = "checkpoint.json"  # by which code an unfinished run was begun, and how long it took so far
 AGREEMENT = 1.0  # mAP points by which a retrained model may differ on another machine
 
 
@@ -132,8 +132,8 @@ class Store:
 
     def records(self) -> list[Record]:
         """Every finished run, by method, data and seed."""
-        folders = [path.parent for path in self.folder.glob("*/run.json")]
-        return sorted(map(read_record, folders), key=lambda r: (r.method, r.config["data.name"], r.config["seed"], r.name))
+        found = [read_record(path.parent) for path in self.folder.glob("*/run.json")]
+        return sorted(found, key=lambda run: (run.method, run.config["data.name"], run.config["seed"], run.name))
 
     def unfinished(self) -> list[str]:
         """Names of the runs that stopped between two epochs and go on when they are asked for."""
@@ -144,12 +144,12 @@ class Store:
         """The one run whose name begins with `prefix`. Raises InputError if none or several do."""
         found = [record for record in self.records() if record.name.startswith(prefix)]
         if len(found) != 1:
-            names = ", ".join(record.name for record in found)
-            raise InputError(f"{len(found) or 'no'} runs in {self.folder} are named {prefix}...{names and ': ' + names}")
+            names = ": " * bool(found) + ", ".join(record.name for record in found)
+            raise InputError(f"{len(found) or 'no'} runs in {self.folder} are named {prefix}...{names}")
         return found[0]
 
     def _exclusive(self, name: str):
-        return exclusive(self.folder / f".{name}.lock", f"run {name} is being trained by another process: waiting for it")
+        return exclusive(self.folder / f".{name}.lock", f"another process is training run {name}: waiting for it")
 
 
 def _unused(key: str, experiment: Experiment) -> bool:
@@ -193,7 +193,7 @@ def load_model(folder: str | Path) -> nn.Module:
     folder = Path(folder)
     record, path = read_record(folder), folder / "model.safetensors"
     if not path.is_file():
-        raise InputError(f"run {record.name} is stored without its model; `mlic run` with its settings trains it again")
+        raise InputError(f"run {record.name} is stored without its model; `mlic run --eval-only` trains it again")
     with safe_open(path, "pt") as file:
         labels = json.loads(file.metadata()["labels"])
     options = {key: value for key, value in record.config.items() if key.startswith(("method.", "trunk."))}
@@ -216,8 +216,8 @@ def check_images(dataset: MultiLabelDataset) -> None:
 
 def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
     """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
+    spent = _begin(folder, provenance.code_digest(experiment.method.name, experiment.data.name))
     begun = time.monotonic()
-    _drop_foreign_checkpoint(folder, provenance.code_digest(experiment.method.name, experiment.data.name))
     history = fit(
         model,
         splits["train"],
@@ -229,28 +229,36 @@ def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLa
         label=f"{experiment.method.name} seed {experiment.seed}",
     )
     scores, metrics = score(model, splits["eval"], experiment.data.difficult_eval)
-    seconds = time.monotonic() - begun
+    seconds = spent + time.monotonic() - begun
     return {"history": history, "seconds": seconds, "scores": scores, "metrics": metrics}
 
 
 def score(model: nn.Module, dataset: MultiLabelDataset, difficult: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays as `Record.scores` returns them, and metrics as `evaluate` does."""
     logits, steps = predict(model, dataset)
-    arrays = {"logits": logits, "targets": dataset.targets, "ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
-    if steps is not None:
-        arrays["steps"] = steps
+    arrays = {"logits": logits, "targets": dataset.targets}
+    arrays |= {"ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
+    arrays |= {"steps": steps} if steps is not None else {}
     largest = dataset.largest_objects() if dataset.has_boxes else None
     metrics = evaluate(logits, dataset.targets, dataset.labels, difficult=difficult, steps=steps, largest=largest)
     return arrays, metrics
 
 
-def _drop_foreign_checkpoint(folder: Path, code: str) -> None:
-    """Other code must not go on from here: half of the run would be unlike the record's `code`."""
-    stamp = folder / STAMP
-    if (folder / CHECKPOINT).is_file() and not (stamp.is_file() and stamp.read_text() == code):
-        say(f"the unfinished run {folder.name} was begun by other code: starting over")
-        (folder / CHECKPOINT).unlink()
-    write_atomically(stamp, code)
+def _begin(folder: Path, code: str) -> float:
+    """Seconds that went into the checkpoint of a killed run, 0 without one; drops a checkpoint of other code.
+
+    Otherwise half of a run would be unlike the `code` of its record.
+    """
+    checkpoint, stamp, spent = folder / CHECKPOINT, folder / STAMP, 0.0
+    if checkpoint.is_file():
+        before = json.loads(stamp.read_text()) if stamp.is_file() else {"code": None}
+        if before["code"] == code:
+            spent = before["seconds"] + max(0.0, checkpoint.stat().st_mtime - before["begun"])
+        else:
+            say(f"the unfinished run {folder.name} was begun by other code: starting over")
+            checkpoint.unlink()
+    write_json(stamp, {"code": code, "seconds": spent, "begun": time.time()})
+    return spent
 
 
 def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, dataset, outcome: dict) -> None:

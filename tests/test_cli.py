@@ -1,0 +1,316 @@
+"""`mlic` does what it says, and wrong input is one sentence with exit status 2 and nothing left behind."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from mlic_core.data.picto import PictoSpec, prepare
+from mlic_core.data.voc import LABELS
+from mlic_core.study import provenance
+from mlic_core.study.cli import main
+from mlic_core.study.store import Store
+
+TINY = ["trunk=pictonet-s", "trunk.weights=none", "data.size=32", "recipe.epochs=1", "recipe.batch_size=8"]
+DEVKIT = "VOCdevkit/VOC2012"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "picto-voc"
+    return prepare(folder, PictoSpec(train=16, val=6, test=8, side=64))
+
+
+@pytest.fixture
+def mlic(tmp_path, monkeypatch):
+    """Calls `mlic` in an empty folder and returns click's result."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def run(mlic, root):
+    """`mlic run` of a one-second experiment with more settings."""
+    def call(*sets, options=(), root=root):
+        chosen = [f"data.root={root}", *TINY, *sets]
+        return mlic("run", "--results", "results", *[x for text in chosen for x in ("--set", text)], *options)
+
+    return call
+
+
+def left(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def is_one_sentence(text):
+    """The tool's name and one line, without a traceback."""
+    return re.fullmatch(r"mlic: [^\n]+\n", text) and "Traceback" not in text
+
+
+def test_help_is_there_for_every_command(mlic):
+    for command in ([], ["run"], ["runs"], ["reproduce"], ["report"], ["data"], ["data", "prepare"], ["data", "check"]):
+        result = mlic(*command, "--help")
+        assert result.exit_code == 0 and "Usage: " in result.stdout
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys\nfrom mlic_core.study.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "print([name for name in ('torch', 'numpy', 'pandas', 'matplotlib') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_python_m_mlic_core_is_mlic(tmp_path):
+    command = [sys.executable, "-m", "mlic_core", "reproduce", "--profile", "quik"]
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert result.returncode == 2
+    assert is_one_sentence(result.stderr) and "did you mean 'quick'?" in result.stderr
+
+
+def test_run_prints_name_numbers_and_folder(run, tmp_path):
+    result = run()
+    name = re.match(r"run ([0-9a-f]{12})\n", result.stdout)[1]
+    stored = json.loads((tmp_path / f"results/own/runs/{name}/run.json").read_text())
+    assert f"  mAP                  {stored['metrics']['mAP']:.1f}\n" in result.stdout
+    assert result.stdout.endswith(f"in results/own/runs/{name}\n")
+
+
+def test_the_same_run_twice_is_trained_once(run, tmp_path):
+    first = run()
+    before = {path: path.stat().st_mtime_ns for path in left(tmp_path)}
+    assert run().stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in left(tmp_path)} == before
+
+
+def test_settings_come_from_the_profile_then_the_file_then_the_command_line(run, mlic, root, tmp_path):
+    text = 'seed = 5\n[recipe]\nepochs = 3\nlr = 0.01\n[method]\nname = "mcar"\ntopN = 2\n'
+    (tmp_path / "config.toml").write_text(text)
+    result = run("method.topN=3", options=["config.toml"])
+    assert result.exit_code == 0
+    [record] = Store(tmp_path / "results/own/runs").records()
+    chosen = {key: record.config[key] for key in ("seed", "recipe.lr", "recipe.epochs", "method.name", "method.topN")}
+    assert chosen == {"seed": 5, "recipe.lr": 0.01, "recipe.epochs": 1, "method.name": "mcar", "method.topN": 3}
+
+
+def test_a_profiles_run_lies_among_the_profiles_runs(run, tmp_path):
+    sizes = ["data.picto.train=16", "data.picto.val=6", "data.picto.test=8", "data.picto.side=64"]
+    result = run(*sizes, options=["--profile", "smoke"])
+    assert result.exit_code == 0, result.stderr
+    assert len(Store(tmp_path / "results/smoke/runs").records()) == 1
+
+
+def test_eval_only_scores_a_stored_model_and_trains_none(run, tmp_path, monkeypatch):
+    assert is_one_sentence(run(options=["--eval-only"]).stderr)
+    trained = run()
+    before = {path: path.stat().st_mtime_ns for path in left(tmp_path)}
+    monkeypatch.setattr("mlic_core.study.store.fit", lambda *_, **__: pytest.fail("trained"))
+    scored = run(options=["--eval-only"])
+    assert (scored.stdout, scored.exit_code, scored.stderr) == (trained.stdout, 0, "")
+    assert {path: path.stat().st_mtime_ns for path in left(tmp_path)} == before
+
+
+def test_runs_lists_and_shows(run, mlic, monkeypatch):
+    run()
+    run("method=mcar", "method.topN=1", "seed=3")
+    listed = mlic("runs", "--results", "results").stdout.splitlines()
+    assert [line.split()[1:6] for line in listed[1:]] == [
+        ["own", "classifier", "pictonet-s", "picto-voc", "0"], ["own", "mcar", "pictonet-s", "picto-voc", "3"]]
+    assert mlic("runs", "--results", "results", "list").stdout.splitlines() == listed
+    name = listed[2].split()[0]
+    shown = mlic("runs", "--results", "results", "show", name[:6]).stdout
+    assert re.search(r"^method.topN +1$", shown, re.MULTILINE) and "AP aeroplane" in shown and f"run {name}" in shown
+    assert len(mlic("runs", "--results", "results", "--stale").stdout.splitlines()) == 1
+    monkeypatch.setattr(provenance, "code_digest", lambda method, data: "other")
+    stale = mlic("runs", "--results", "results", "--stale").stdout.splitlines()
+    assert len(stale) == 3 and all(line.endswith("stale") for line in stale[1:])
+
+
+def test_runs_of_nothing_is_an_empty_list(mlic):
+    result = mlic("runs", "--results", "nowhere")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+    assert is_one_sentence(mlic("runs", "--results", "nowhere", "show", "abc").stderr)
+
+
+def test_data_prepare_draws_once(mlic, tmp_path):
+    sizes = ["--train", 5, "--val", 2, "--test", 2, "--set", "side=64"]
+    command = ["data", "prepare", "picto-voc", "--root", "drawn", *sizes]
+    result = mlic(*command)
+    assert result.stdout == "picto-voc: 5 train, 2 val, 2 test scenes in drawn\n"
+    before = {path: path.stat().st_mtime_ns for path in left(tmp_path)}
+    assert len([path for path in before if path.suffix == ".jpg"]) == 9
+    assert mlic(*command).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in left(tmp_path)} == before
+
+
+def test_data_check_counts_what_is_there(mlic, root):
+    lines = mlic("data", "check", "picto-voc", "--root", root).stdout.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["train: 16 images", "val: 6 images", "test: 8 images"]
+    assert all(re.search(r"[1-9]\d* boxes$", line) for line in lines)
+
+
+@pytest.mark.parametrize(("sets", "message"), [
+    (["recipe.epoch=3"], "unknown setting 'recipe.epoch'; did you mean 'recipe.epochs'?"),
+    (["recipe.epochs=three"], "recipe.epochs=three: expected an integer"),
+    (["recipe.epochs"], "--set recipe.epochs: write it as KEY=VALUE"),
+    (["method=mcra"], "method.name=mcra: no such method; did you mean 'mcar'?"),
+    (["method=mcar", "method.topN=21"], "topN=21: choose 0 to 20"),
+    (["trunk.weights=nowhere.safetensors"], "trunk.weights=nowhere.safetensors: no file"),
+    (["data.train=trian"], "has no split 'trian'"),
+])
+def test_a_wrong_setting_is_one_sentence_and_leaves_nothing(run, tmp_path, sets, message):
+    result = run(*sets)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert is_one_sentence(result.stderr) and message in result.stderr
+    assert left(tmp_path) == []
+
+
+def test_wrong_settings_in_a_file_are_named(run, tmp_path):
+    (tmp_path / "config.toml").write_text("[recipe]\nepoch = 3\n")
+    assert "did you mean 'recipe.epochs'?" in run(options=["config.toml"]).stderr
+    (tmp_path / "config.toml").write_text("epochs = = 3\n")
+    result = run(options=["config.toml"])
+    assert result.exit_code == 2 and is_one_sentence(result.stderr) and "config.toml is not TOML" in result.stderr
+    assert "cannot read other.toml" in run(options=["other.toml"]).stderr
+
+
+def as_voc2012(root, folder):
+    """A devkit of its own that the tests may break."""
+    shutil.copytree(root / "VOCdevkit", folder / "VOCdevkit")
+    return folder / DEVKIT
+
+
+@pytest.fixture
+def voc(run, root, tmp_path):
+    """The devkit and the call that trains on it; results go to the folder "results"."""
+    devkit = as_voc2012(root, tmp_path / "voc")
+    return devkit, lambda: run("data=voc2012", root=tmp_path / "voc")
+
+
+def test_a_devkit_of_real_data_is_trained_on(voc, tmp_path):
+    devkit, train = voc
+    shutil.rmtree(devkit / "Annotations")  # boxes are optional
+    result = train()
+    assert result.exit_code == 0, result.stderr
+    [record] = Store(tmp_path / "results/own/runs").records()
+    assert record.config["data.eval"] == "val" and record.scores()["logits"].shape == (6, 20)
+    assert "mAP small objects" not in record.metrics
+
+
+def test_a_missing_devkit(run, tmp_path):
+    result = run("data=voc2012", root=tmp_path / "voc")
+    assert result.exit_code == 2 and is_one_sentence(result.stderr)
+    assert "voc2012 is not in" in result.stderr and left(tmp_path) == []
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_truncated_image(voc, mlic, tmp_path, split):
+    devkit, train = voc
+    image = devkit / f"JPEGImages/{split}_000002.jpg"
+    image.write_bytes(image.read_bytes()[:-200])
+    result = train()
+    assert result.exit_code == 2 and is_one_sentence(result.stderr) and f"{split}_000002.jpg" in result.stderr
+    assert left(tmp_path / "results") == []
+    assert len(mlic("runs", "--results", "results").stdout.splitlines()) == 1
+
+
+def test_a_label_file_that_names_an_absent_image(voc, tmp_path):
+    devkit, train = voc
+    sets = devkit / "ImageSets/Main"
+    for path in [sets / "train.txt", *(sets / f"{name}_train.txt" for name in LABELS)]:
+        path.write_text(path.read_text() + ("2008_000001  1\n" if "_" in path.stem else "2008_000001\n"))
+    result = train()
+    assert result.exit_code == 2 and is_one_sentence(result.stderr) and "2008_000001" in result.stderr
+    assert left(tmp_path / "results") == []
+
+
+def test_a_label_file_that_names_an_image_of_another_split(voc, tmp_path):
+    devkit, train = voc
+    path = devkit / "ImageSets/Main/cat_train.txt"
+    path.write_text(path.read_text().replace("train_000003", "train_900003"))
+    result = train()
+    assert result.exit_code == 2 and is_one_sentence(result.stderr)
+    assert "cat_train.txt, line 4: image train_900003" in result.stderr
+    assert left(tmp_path / "results") == []
+
+
+def test_a_failed_attempt_does_not_stand_in_the_way_of_the_next(voc, tmp_path):
+    devkit, train = voc
+    image = devkit / "JPEGImages/train_000002.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-200])
+    assert train().exit_code == 2
+    image.write_bytes(whole)
+    assert train().exit_code == 0
+    files = {path.name for path in left(tmp_path / "results")}
+    assert files == {"run.json", "history.jsonl", "scores.npz", "model.safetensors"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["reproduce", "--profile", "quik"], "no profile is named 'quik'"),
+    (["reproduce", "--profile", "smoke", "--only", "00", "77"], "no notebook is called '77'"),
+    (["reproduce", "--profile", "smoke", "-p", "epohcs", "3"], "-p epohcs: no notebook has this parameter"),
+    (["run", "--profile", "quik"], "no profile is named 'quik'"),
+    (["data", "prepare", "voc2012"], "only picto-voc is drawn here"),
+    (["data", "prepare", "picto-voc", "--set", "sizes=3"], "unknown setting 'data.picto.sizes'"),
+    (["data", "prepare", "picto-voc", "--train", "0"], "need at least one scene"),
+    (["data", "check", "voc2012"], "data.root: voc2012 needs the folder"),
+    (["data", "check", "coco"], "data.name=coco: no such data set"),
+])
+def test_other_wrong_input_is_one_sentence_too(mlic, tmp_path, arguments, message, monkeypatch):
+    notebook = {"cells": [{"cell_type": "code", "source": 'profile = "smoke"\nroot = ""\nresults = ""', "outputs": [],
+                           "metadata": {"tags": ["parameters"]}, "execution_count": None, "id": "a"}],
+                "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    home = tmp_path / "home"
+    for name in ("data", "notebooks"):
+        (home / name).mkdir(parents=True)
+    (home / "data/published_results.csv").write_text("")
+    (home / "notebooks/00_data.ipynb").write_text(json.dumps(notebook))
+    monkeypatch.setenv("MLIC_HOME", str(home))
+    before = left(tmp_path)
+    result = mlic(*arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert is_one_sentence(result.stderr) and message in result.stderr
+    assert left(tmp_path) == before
+
+
+def test_a_diverging_run_is_one_sentence_and_a_failure(run, tmp_path):
+    result = run("recipe.lr=1e30", "recipe.head_lr=1e30", "recipe.clip=0")
+    assert result.exit_code == 1 and is_one_sentence(result.stderr) and "lower recipe.lr" in result.stderr
+    assert left(tmp_path) == []
+
+
+def test_report_tells_whether_the_readme_is_up_to_date(mlic, run, root, tmp_path, monkeypatch):
+    run()
+    shutil.copytree(tmp_path / "results/own", tmp_path / "results/study")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/published_results.csv").write_text("")
+    (tmp_path / "README.md").write_text("<!-- results:begin -->\n<!-- results:end -->\n")
+    monkeypatch.setenv("MLIC_HOME", str(tmp_path))
+    assert mlic("report", "--readme", "--check").exit_code == 1
+    assert mlic("report", "--readme").exit_code == 0
+    assert "| classifier | GAP | picto-voc |" in (tmp_path / "README.md").read_text()
+    assert mlic("report", "--readme", "--check").exit_code == 0
+
+
+def test_real_images_of_any_mode_and_shape_are_read(voc):
+    devkit, train = voc
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (90, 40), np.uint8)).save(devkit / "JPEGImages/train_000001.jpg")
+    assert train().exit_code == 0
