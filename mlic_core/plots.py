@@ -146,7 +146,7 @@ def bars_with_intervals(
 
     series: name -> values (labels,), or (repeats, labels).
     """
-    figure, axes = new_figure(size=(max(3.4, 0.32 * len(labels) * len(series) + 1.5), 2.7))
+    figure, axes = new_figure(size=(max(3.4, (0.16 * len(series) + 0.12) * len(labels) + 1.0), 2.7))
     axis, width = axes[0, 0], 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         place = np.arange(len(labels)) + (i - (len(series) - 1) / 2) * width
@@ -157,14 +157,10 @@ def bars_with_intervals(
             axis.errorbar(place, middle, whiskers, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axis.grid(axis="x", visible=False)
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.set_xticks(
-        range(len(labels)),
-        labels,
-        rotation=45 if max(map(len, labels)) > 4 else 0,
-        ha="right" if max(map(len, labels)) > 4 else "center",
-    )
+    slant = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, labels)) > 4 else {}
+    axis.set_xticks(range(len(labels)), labels, **slant)
     if len(series) > 1:
-        axis.legend(ncols=len(series))
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series))
     return figure
 
 
