@@ -6,7 +6,7 @@ Colour is never the only carrier: curves differ in dashes and markers, bars in h
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL.Image import Image
 
 STYLE = Path(__file__).with_name("mlic.mplstyle")
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "ooo")
@@ -47,7 +48,7 @@ class Boxes(NamedTuple):
     dashed: Sequence[bool] = ()
 
 
-def show_image(axis: Axes, image: npt.ArrayLike, title: str = "") -> None:
+def show_image(axis: Axes, image: npt.ArrayLike | Image, title: str = "") -> None:
     """An image (H, W, 3) or a PIL image on an axis in its own pixels, x to the right and y down, without ticks."""
     pixels = np.asarray(image)
     axis.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), cmap="gray")
@@ -80,12 +81,13 @@ def draw_boxes(axis: Axes, boxes: Boxes, colors: Sequence[str] = ()) -> None:
         )
         if label:
             plate = dict(facecolor="white", edgecolor=color, alpha=0.8, pad=0.8, linewidth=0.6)
-            axis.text(*corner, label, fontsize=6.5, va="top", ha="left", bbox=plate, clip_on=True)
+            above = "bottom" if y0 > 0.1 else "top"  # on the box, so as not to hide a small object, where there is room
+            axis.text(*corner, label, fontsize=6.5, va=above, ha="left", bbox=plate, clip_on=True)
 
 
 @styled
 def contact_sheet(
-    images: Sequence[npt.ArrayLike],
+    images: Sequence[npt.ArrayLike | Image],
     titles: Sequence[str] = (),
     boxes: Sequence[Boxes] = (),
     *,
@@ -108,7 +110,7 @@ def contact_sheet(
 
 
 @styled
-def training_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
+def training_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
     """Loss and validation mAP by epoch: for each name the mean over its runs, and the range of the runs as a band.
 
     histories: name -> one history (a dict an epoch, as `fit` returns them) for each seed.
@@ -127,14 +129,29 @@ def training_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
     return figure
 
 
-@styled
-def lines(x: Sequence[float], series: Mapping[str, Sequence[float]], *, xlabel: str, ylabel: str, ylim=None) -> Figure:
+class Panel(NamedTuple):
+    """Curves over one x: name -> values (len(x),), with the labels of both axes, units included."""
+
+    x: npt.ArrayLike
+    series: Mapping[str, npt.ArrayLike]
+    xlabel: str
+    ylabel: str
+
+
+def lines(x: npt.ArrayLike, series: Mapping[str, npt.ArrayLike], *, xlabel: str, ylabel: str, ylim=None) -> Figure:
     """One curve a name over the same x, with a marker at every value."""
-    figure, axes = new_figure(size=(3.8, 2.6))
-    for name, values in series.items():
-        axes[0, 0].plot(x, values, label=name)
-    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel, ylim=ylim)
-    axes[0, 0].legend()
+    return line_panels(Panel(x, series, xlabel, ylabel), ylim=ylim)
+
+
+@styled
+def line_panels(*panels: Panel, ylim=None) -> Figure:
+    """Panels of curves beside each other, with ticks where the values are. ylim: (low, high) of all, if given."""
+    figure, axes = new_figure(1, len(panels), size=(3.2 * len(panels) + 0.4, 2.6))
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        for name, values in panel.series.items():
+            axis.plot(panel.x, values, label=name)
+        axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel, xticks=panel.x, ylim=ylim)
+        axis.legend()
     return figure
 
 
@@ -146,7 +163,7 @@ def bars_with_intervals(
 
     series: name -> values (labels,), or (repeats, labels).
     """
-    figure, axes = new_figure(size=(max(3.4, (0.16 * len(series) + 0.12) * len(labels) + 1.0), 2.7))
+    figure, axes = new_figure(size=(max(3.4, (0.09 * len(series) + 0.14) * len(labels) + 1.0), 2.7))
     axis, width = axes[0, 0], 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         place = np.arange(len(labels)) + (i - (len(series) - 1) / 2) * width
@@ -156,6 +173,7 @@ def bars_with_intervals(
         if len(values) > 1:
             axis.errorbar(place, middle, whiskers, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axis.grid(axis="x", visible=False)
+    axis.margins(x=0.01)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     slant = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, labels)) > 4 else {}
     axis.set_xticks(range(len(labels)), labels, **slant)
@@ -194,11 +212,11 @@ def _mean_and_range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @styled
 def histogram(
     values: Mapping[str, npt.ArrayLike],
-    edges: Sequence[float],
+    edges: npt.ArrayLike,
     *,
     xlabel: str,
     ylabel: str,
-    marks: Mapping[str, float] = {},
+    marks: Mapping[str, float | int] = {},
 ) -> Figure:
     """Stacked counts between `edges`, one hatching a name, with named vertical lines at `marks`."""
     figure, axes = new_figure(size=(4.6, 2.6))
@@ -218,7 +236,7 @@ def histogram(
             va="top",
             fontsize=8,
         )
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.15 * axis.get_ylim()[1]))  # room for the marks' names
     axis.legend()
     return figure
 

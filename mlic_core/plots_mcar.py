@@ -7,6 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL.Image import Image
 
 from mlic_core.plots import HATCHES, Boxes, draw_boxes, new_figure, show_image, show_map, styled
 
@@ -20,7 +21,7 @@ def name_classes(classes: Sequence[int], labels: Sequence[str], present: npt.Arr
 
 
 @styled
-def global_scores(image: npt.ArrayLike, scores: npt.ArrayLike, names: Sequence[str], chosen: int) -> Figure:
+def global_scores(image: npt.ArrayLike | Image, scores: npt.ArrayLike, names: Sequence[str], chosen: int) -> Figure:
     """An image beside its best scores in [0, 1], falling; the first `chosen`, which give regions, are full bars."""
     figure, axes = new_figure(1, 2, size=(5.8, 2.5))
     show_image(axes[0, 0], image)
@@ -38,7 +39,9 @@ def global_scores(image: npt.ArrayLike, scores: npt.ArrayLike, names: Sequence[s
 
 
 @styled
-def class_maps(image: npt.ArrayLike, raw: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[str]) -> Figure:
+def class_maps(
+    image: npt.ArrayLike | Image, raw: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[str]
+) -> Figure:
     """Class maps (N, h, w) before the sigmoid, cell by cell, and after it, enlarged over the image."""
     raw = np.asarray(raw)
     figure, axes = new_figure(2, len(names), size=(1.75 * len(names) + 0.7, 3.9))
@@ -49,7 +52,7 @@ def class_maps(image: npt.ArrayLike, raw: npt.ArrayLike, probabilities: npt.Arra
         axis.set_axis_off()
     for axis, values in zip(axes[1], np.asarray(probabilities), strict=True):
         show_image(axis, image)
-        show_map(axis, values, vmax=1)
+        show_map(axis, values, vmax=1.0)
     figure.colorbar(cells, ax=axes[0].tolist(), label="F (logit)")
     figure.colorbar(axes[1, 0].images[-1], ax=axes[1].tolist(), label="σ(F)")
     return figure
@@ -57,7 +60,7 @@ def class_maps(image: npt.ArrayLike, raw: npt.ArrayLike, probabilities: npt.Arra
 
 @styled
 def localization(
-    image: npt.ArrayLike,
+    image: npt.ArrayLike | Image,
     maps: npt.ArrayLike,
     across: npt.ArrayLike,
     down: npt.ArrayLike,
@@ -77,7 +80,7 @@ def localization(
         axes = part.subplots(2, 2, width_ratios=(3, 1), height_ratios=(1, 3))
         height, width = np.asarray(image).shape[:2]
         show_image(axes[1, 0], image)
-        show_map(axes[1, 0], values, vmax=1)
+        show_map(axes[1, 0], values, vmax=1.0)
         draw_boxes(axes[1, 0], Boxes([np.asarray(box) / (width, height, width, height)], [""]), ["white"])
         axes[1, 0].set_aspect("auto")  # to the width and height of the profiles
         axes[0, 1].set_axis_off()
@@ -120,25 +123,28 @@ def profile_cases(
 
 @styled
 def crops_and_scores(
-    image: npt.ArrayLike,
-    boxes: Boxes,
+    image: npt.ArrayLike | Image,
+    boxes: npt.ArrayLike,
     crops: Sequence[npt.ArrayLike],
-    titles: Sequence[str],
+    proposers: Sequence[str],
+    answers: Sequence[str],
     scores: Mapping[str, npt.ArrayLike],
     names: Sequence[str],
 ) -> Figure:
     """The boxes on the image, each region as the network sees it, and below them the scores in [0, 1] by class.
 
+    boxes (N, 4) in [0, 1], with the class that proposed each and the network's answer to its crop.
     scores: name -> one value for each of `names`.
     """
-    figure, _ = new_figure(1, 1, size=(1.5 * (len(crops) + 1), 3.7))
+    figure, _ = new_figure(1, 1, size=(1.55 * (len(crops) + 1), 4))
     figure.clear()
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    above, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     axes = above.subplots(1, len(crops) + 1)
-    show_image(axes[0], image, "the image")
-    draw_boxes(axes[0], boxes)
-    for axis, crop, title in zip(axes[1:], crops, titles, strict=True):
-        show_image(axis, crop, title)
+    show_image(axes[0], image)
+    numbers = [str(i + 1) for i in range(len(crops))]
+    draw_boxes(axes[0], Boxes(boxes, numbers))
+    for axis, crop, number, proposer, answer in zip(axes[1:], crops, numbers, proposers, answers, strict=True):
+        show_image(axis, crop, f"{number}  from {proposer}\n→ {answer}")
     axis, width = below.subplots(), 0.8 / len(scores)
     for i, (name, values) in enumerate(scores.items()):
         place = np.arange(len(names)) + (i - (len(scores) - 1) / 2) * width

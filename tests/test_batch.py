@@ -1,9 +1,11 @@
 """The batch checks everything it can before it starts, goes on after a failure, and cleans what it keeps."""
 
+import io
 import json
 import re
 import shutil
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 import nbformat
@@ -66,9 +68,6 @@ def at_home(home, monkeypatch):
 def ran(home):
     """The four notebooks, run once, with what was printed."""
     with pytest.MonkeyPatch.context() as patch:
-        import io
-        from contextlib import redirect_stderr, redirect_stdout
-
         patch.setenv("MLIC_HOME", str(home))
         patch.chdir(home)
         patch.setenv("IPYTHONDIR", str(home / "ipython"))  # not the user's history

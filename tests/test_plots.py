@@ -12,6 +12,7 @@ from mlic_core import plots
 RNG = np.random.default_rng(0)
 IMAGES = [RNG.random((20, 40, 3)) for _ in range(5)]
 BOXES = plots.Boxes([[0.25, 0.5, 0.75, 1.0], [0, 0, 0.5, 0.5]], ["dog", "cat"], [True, False])
+PANEL = plots.Panel([1, 2, 4], {"all": [10, 20, 30], "small": [0, 10, 20]}, "labels kept", "recall (%)")
 HISTORIES = {
     "gap": [[{"epoch": 1, "loss": 0.8, "monitor_mAP": 40.0}, {"epoch": 2, "loss": 0.4, "monitor_mAP": 60.0}],
             [{"epoch": 1, "loss": 0.6, "monitor_mAP": 50.0}, {"epoch": 2, "loss": 0.2, "monitor_mAP": 50.0}]],
@@ -21,8 +22,8 @@ HISTORIES = {
 FIGURES = {
     "contact sheet": lambda: plots.contact_sheet(IMAGES, "abcde", [BOXES] * 5, maps=[RNG_MAP] * 5),
     "training curves": lambda: plots.training_curves(HISTORIES),
-    "lines": lambda: plots.lines([1, 2, 4], {"all": [1, 2, 3], "small": [0, 1, 2]}, xlabel="n", ylabel="recall (%)"),
-    "bars": lambda: plots.bars_with_intervals({"a": np.ones((3, 4)), "b": np.ones((3, 4))}, "wxyz", ylabel="images (%)"),
+    "lines": lambda: plots.lines(*PANEL[:2], xlabel="n", ylabel="recall (%)"),
+    "bars": lambda: plots.bars_with_intervals({"a": np.ones((3, 4)), "b": np.ones(4)}, "wxyz", ylabel="images (%)"),
     "per-class AP": lambda: plots.per_class_ap({"gap": np.ones((3, 4)), "gmp": np.ones((3, 4))}, "wxyz"),
     "histogram": lambda: plots.histogram({"a": [1, 2], "b": [2]}, [0, 1, 2, 3], xlabel="side", ylabel="objects"),
     "heat map": lambda: plots.heat_map(np.eye(3), "abc", "xyz", label="share (%)"),
@@ -110,6 +111,13 @@ def test_training_curves_show_the_mean_of_the_seeds_and_their_range():
 
 def test_curves_that_a_history_lacks_are_left_out():
     assert len(plots.training_curves({"gap": [[{"epoch": 1, "loss": 1.0}]]}).axes) == 1
+
+
+def test_panels_share_their_limits_and_keep_their_own_curves():
+    first, second = plots.line_panels(PANEL, PANEL._replace(x=[0, 5, 9]), ylim=(0, 100)).axes
+    assert first.get_ylim() == second.get_ylim() == (0, 100)
+    assert first.get_xticks().tolist() == [1, 2, 4] and second.get_xticks().tolist() == [0, 5, 9]
+    np.testing.assert_array_equal(second.lines[1].get_xydata(), [[0, 0], [5, 10], [9, 20]])
 
 
 def test_whiskers_reach_from_the_lowest_to_the_highest_repeat():

@@ -208,7 +208,8 @@ def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
 
 def _replacements(parameters: Mapping[str, Any], home: Path) -> dict[str, str]:
     """Folders of this machine, and what an executed notebook says instead."""
-    folders = {str(Path.home()): "~", sys.base_prefix: "PYTHON", str(home): ".", sys.prefix: "PYTHON"}
+    folders = {str(Path.home()): "~", tempfile.gettempdir(): "TMP", sys.base_prefix: "PYTHON", sys.prefix: "PYTHON"}
+    folders[str(home)] = "."
     folders |= {parameters["root"]: "DATA", parameters["results"]: "RESULTS"}
     return {folder: word for folder, word in folders.items() if folder not in ("", "/", "/usr")}
 

@@ -1,0 +1,53 @@
+"""Runs of equal seeds are paired, and one seed proves nothing."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mlic_core.study.compare import differences, finding, over_seeds, signed
+
+
+def test_mean_and_sample_deviation_over_seeds():
+    cells = over_seeds([80.0, 82.0, 84.0])
+    assert (cells["mAP"], cells["sd"], cells["seeds"]) == (82.0, 2.0, 3)
+    assert math.isnan(cells["gain"]) and cells["gain by seed"] == ""
+
+
+def test_gains_pair_runs_of_the_same_seed():
+    cells = over_seeds([81.0, 80.0], [79.5, 80.25], name="MCAR")
+    assert (cells["MCAR"], cells["gain"], cells["gain by seed"]) == (80.5, 0.625, "+1.5, -0.2")
+
+
+def test_one_seed_has_no_deviation():
+    assert math.isnan(over_seeds([80.0])["sd"])
+
+
+def test_an_undefined_number_stays_undefined():
+    cells = over_seeds([None, 80.0], [70.0, 75.0])
+    assert math.isnan(cells["mAP"]) and math.isnan(cells["gain"])
+    assert "not defined" in finding("a above b", differences([None, 80.0], [70.0, 75.0]))
+
+
+def test_other_numbers_of_seeds_cannot_be_paired():
+    with pytest.raises(ValueError, match="2 values can't be paired with 1"):
+        differences([1.0, 2.0], [1.0])
+
+
+def test_a_zero_is_signed_too():
+    assert signed([0.0, -1.25]) == "+0.0, -1.2"
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ([2.0], "one seed"),
+        ([2.0, 1.0, 0.5], "seen in every seed, +1.2 points"),
+        ([2.0, -1.0, 0.5], "undecided, +0.5 points"),
+        ([-2.0, 0.0], "not seen in any seed, -1.0 points"),
+        ([], "not defined"),
+    ],
+)
+def test_a_finding_needs_the_agreement_of_several_seeds(gains, said):
+    sentence = finding("a above b", np.array(gains))
+    assert sentence.startswith("a above b: ") and said in sentence

@@ -1,0 +1,86 @@
+"""Other test-time options for a trained model: scored once, never mixed with other code, the run left alone."""
+
+import json
+
+import pytest
+
+from mlic_core.data.picto import PictoSpec, prepare
+from mlic_core.errors import InputError
+from mlic_core.study import rescore as module
+from mlic_core.study.experiments import from_settings
+from mlic_core.study.rescore import rescore
+from mlic_core.study.store import Store
+
+TINY = {"trunk": "pictonet-s", "trunk.weights": "none", "data.size": 32, "recipe.batch_size": 8, "recipe.epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store with one MCAR run of two regions, and its experiment."""
+    root = prepare(tmp_path_factory.mktemp("data") / "picto-voc", PictoSpec(train=16, val=4, test=12, side=64))
+    experiment = from_settings({"data.root": str(root), **TINY, "method": "mcar", "method.topN": 2})
+    store = Store(tmp_path_factory.mktemp("runs"))
+    return store, experiment, store.run(experiment)
+
+
+def forbid(*args, **kwargs):
+    raise AssertionError("scored although the numbers are stored")
+
+
+def test_without_regions_both_streams_are_the_global_one(trained):
+    store, experiment, record = trained
+    metrics = rescore(store, experiment, **{"method.topN": 0})
+    global_map = record.metrics["mAP steps"][0]
+    assert metrics["mAP"] == pytest.approx(global_map)
+    assert metrics["mAP steps"] == pytest.approx([global_map] * 2)
+
+
+def test_a_threshold_of_zero_makes_the_local_stream_the_global_one(trained):
+    store, experiment, record = trained
+    metrics = rescore(store, experiment, **{"method.tau": 0.0})
+    assert metrics["mAP steps"][1] == pytest.approx(record.metrics["mAP steps"][0], abs=0.5)
+
+
+def test_the_runs_own_options_give_its_own_metrics_without_scoring(trained, monkeypatch):
+    store, experiment, record = trained
+    monkeypatch.setattr(module, "score", forbid)
+    assert rescore(store, experiment, **{"method.topN": 2}) == record.metrics
+
+
+def test_numbers_are_scored_once_and_found_again_without_the_model(trained, monkeypatch):
+    store, experiment, record = trained
+    first = rescore(store, experiment, **{"method.topN": 3})
+    monkeypatch.setattr(module, "score", forbid)
+    monkeypatch.setattr(Store, "model", forbid)
+    assert rescore(store, experiment, **{"method.topN": 3}) == first
+    assert '{"method.topN": 3}' in json.loads((record.folder / "rescored.json").read_text())
+
+
+def test_the_run_itself_stays_as_it_was(trained):
+    store, experiment, record = trained
+    before = {path.name: path.read_bytes() for path in record.folder.iterdir() if path.name != "rescored.json"}
+    rescore(store, experiment, **{"method.selection": "bottom"})
+    after = {path.name: path.read_bytes() for path in record.folder.iterdir() if path.name != "rescored.json"}
+    assert after == before
+    assert store.run(experiment) == record
+
+
+def test_a_run_of_other_code_is_not_scored_again(trained, monkeypatch):
+    store, experiment, _ = trained
+    monkeypatch.setattr(module.Record, "stale", True)
+    with pytest.raises(InputError, match="made by other code"):
+        rescore(store, experiment, **{"method.topN": 5})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method.topn": 3}, "did you mean 'method.topN'"),
+        ({"recipe.epochs": 2}, "recipe.epochs can't be changed after training"),
+        ({"method.topN": 21}, "topN=21"),
+    ],
+)
+def test_only_possible_options_of_the_method_can_change(trained, options, message):
+    store, experiment, _ = trained
+    with pytest.raises(InputError, match=message):
+        rescore(store, experiment, **options)
