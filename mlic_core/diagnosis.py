@@ -49,10 +49,18 @@ def counted_objects(dataset: MultiLabelDataset) -> Objects:
     return Objects(np.array(images, np.int64), np.array(classes, np.int64), np.array(boxes, np.float64))
 
 
-def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]) -> dict[int, float]:
-    """Share of the labels that are among the n best scores of their image, for each n."""
+def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]) -> list[dict[str, float]]:
+    """For each n: the share of the labels that are among the n best scores of their image.
+
+    Of all labels, and of those whose largest object is small; NaN where there are none or the source has no boxes.
+    """
     logits = predict(model, dataset).logits
-    return {n: label_recall(logits, dataset.targets, n) for n in counts}
+    largest = dataset.largest_objects() if dataset.has_boxes else np.full(dataset.targets.shape, np.nan)
+    small = np.where((dataset.targets == 1) & ~(largest < SMALL), np.int8(-1), dataset.targets)
+    return [
+        {"n": n, "all": label_recall(logits, dataset.targets, n), "small": label_recall(logits, small, n)}
+        for n in counts
+    ]
 
 
 @torch.inference_mode()

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL.Image import Image
 
 from mlic_core.plots import HATCHES, Boxes, draw_boxes, new_figure, show_image, show_map, styled
@@ -136,7 +135,7 @@ def crops_and_scores(
     boxes (N, 4) in [0, 1], with the class that proposed each and the network's answer to its crop.
     scores: name -> one value for each of `names`.
     """
-    figure, _ = new_figure(1, 1, size=(1.55 * (len(crops) + 1), 4))
+    figure, _ = new_figure(1, 1, size=(1.55 * (len(crops) + 1), 4.0))
     figure.clear()
     above, below = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     axes = above.subplots(1, len(crops) + 1)
@@ -182,14 +181,14 @@ def gallery_boxes(
 
 @styled
 def sweeps(
-    panels: Mapping[str, tuple[Sequence[float], Mapping[str, npt.ArrayLike]]], marks: Mapping[str, float]
+    panels: Mapping[str, tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike]]], marks: Mapping[str, float]
 ) -> Figure:
     """mAP against an option, one panel an option (the paper's Fig. 5); means over seeds, and their range as a band.
 
     panels: name of the option -> (its values, {name of a curve: mAP (seeds, values) in percent}). marks: the value
     with which the model was trained, by option.
     """
-    figure, axes = new_figure(1, len(panels), size=(3.6 * len(panels), 2.7))
+    figure, axes = new_figure(1, len(panels), size=(3.6 * len(panels), 2.9))
     for axis, (option, (x, curves)) in zip(axes[0], panels.items(), strict=True):
         for name, values in curves.items():
             values = np.atleast_2d(np.asarray(values, np.float64))
@@ -199,8 +198,8 @@ def sweeps(
         corner = dict(xycoords=("data", "axes fraction"), textcoords="offset points")
         axis.annotate("trained", (marks[option], 0), (3, 3), fontsize=7, **corner)
         axis.set(xlabel=option, ylabel="mAP (%)")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=all(float(value).is_integer() for value in x)))
-    axes[0, -1].legend()
+        axis.set_xticks(x)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 

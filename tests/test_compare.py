@@ -34,8 +34,8 @@ def test_other_numbers_of_seeds_cannot_be_paired():
         differences([1.0, 2.0], [1.0])
 
 
-def test_a_zero_is_signed_too():
-    assert signed([0.0, -1.25]) == "+0.0, -1.2"
+def test_what_rounds_to_zero_is_no_loss():
+    assert signed([0.0, -0.04, -0.06, 1.25]) == "+0.0, +0.0, -0.1, +1.2"
 
 
 @pytest.mark.parametrize(

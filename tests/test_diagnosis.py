@@ -38,6 +38,8 @@ class Blocks(MultiLabelDataset):
         )
         self.blocks = blocks
 
+    has_boxes = True
+
     def read(self, index):
         image = torch.zeros(3, SIDE, SIDE, dtype=torch.uint8)
         for label, x0, y0, x1, y1 in self.blocks[index]:
@@ -73,8 +75,19 @@ def test_objects_of_ignored_and_absent_labels_are_left_out():
 
 
 def test_an_ignored_class_takes_its_place_in_the_ranking(model):
-    # Shares of the image: green 5/16, blue 3/16, red 1/64.
-    assert diagnosis.recall_at(model, scene(), (1, 2, 3)) == {1: 0.5, 2: 0.5, 3: 1.0}
+    # Shares of the image: green 5/16, blue 3/16, red 1/64. Only red is small.
+    one, two, three = diagnosis.recall_at(model, scene(), (1, 2, 3))
+    assert one == {"n": 1, "all": 0.5, "small": 0.0}
+    assert two == {"n": 2, "all": 0.5, "small": 0.0}
+    assert three == {"n": 3, "all": 1.0, "small": 1.0}
+
+
+def test_without_boxes_the_recall_of_small_objects_is_undefined(model):
+    class Bare(Blocks):
+        has_boxes = False
+
+    [row] = diagnosis.recall_at(model, Bare([[(1, 0, 0, 32, 32)]], [[0, 1, 0]]), [1])
+    assert row["all"] == 1.0 and math.isnan(row["small"])
 
 
 def test_class_maps_are_the_sigmoid_of_each_cell(model):

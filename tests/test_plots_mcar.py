@@ -99,10 +99,9 @@ def test_an_ignored_class_is_no_false_alarm():
 
 
 def test_sweeps_show_the_mean_the_range_and_the_setting_of_the_training():
-    local = [[np.nan, 60], [np.nan, 70]]
-    curves = {"two streams": [[50, 80], [60, 90]], "local": local}
-    panels = {"topN": ((0, 4), curves), "tau": ((0.1, 0.5), {"a": [1, 2]})}
-    figure = plots_mcar.sweeps(panels, {"topN": 4, "tau": 0.5})
+    curves = {"two streams": np.array([[50, 80], [60, 90]]), "local": np.array([[np.nan, 60], [np.nan, 70]])}
+    panels = {"topN": (np.array([0, 4]), curves), "tau": (np.array([0.1, 0.5]), {"a": np.array([[1, 2]])})}
+    figure = plots_mcar.sweeps(panels, {"topN": 4.0, "tau": 0.5})
     first, second = figure.axes
     both, local, mark = first.lines
     assert list(both.get_ydata()) == [55, 85]
@@ -111,6 +110,7 @@ def test_sweeps_show_the_mean_the_range_and_the_setting_of_the_training():
     band = first.collections[0].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (50, 90)
     assert (first.get_xlabel(), second.get_xlabel()) == ("topN", "tau")
+    assert list(second.get_xticks()) == [0.1, 0.5]
 
 
 def test_class_gains_are_sorted_losses_hatched_and_undefined_classes_left_out():

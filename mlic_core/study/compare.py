@@ -32,8 +32,8 @@ def differences(values: Values, reference: Values) -> np.ndarray:
 
 
 def signed(values: npt.ArrayLike) -> str:
-    """Numbers to one decimal with their signs: "+1.2, -0.3"."""
-    return ", ".join(f"{value:+.1f}" for value in np.asarray(values))
+    """Numbers to one decimal with their signs: "+1.2, -0.3"; what rounds to zero is "+0.0"."""
+    return ", ".join(f"{value:+.1f}" for value in np.round(np.asarray(values, np.float64), 1) + 0.0)
 
 
 def finding(claim: str, gains: npt.ArrayLike) -> str:
@@ -48,4 +48,4 @@ def finding(claim: str, gains: npt.ArrayLike) -> str:
         return f"{claim}: {signed(gains)} points in one seed, which leaves the spread between seeds unknown."
     agreeing = int((gains > 0).sum())
     verdict = {len(gains): "seen in every seed", 0: "not seen in any seed"}.get(agreeing, "undecided")
-    return f"{claim}: {verdict}, {gains.mean():+.1f} points on average ({signed(gains)})."
+    return f"{claim}: {verdict}, {signed([gains.mean()])} points on average ({signed(gains)})."
