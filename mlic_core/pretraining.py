@@ -26,7 +26,8 @@ def pretrain(
     """Train the trunk `name` on `pictures` drawn pictograms and write its weights as fp16 safetensors.
 
     SGD with momentum 0.9, one-cycle learning rate up to `lr`, weight decay 5e-4, flips, label smoothing 0.1, bf16.
-    Returns the accuracy (0 to 1) on as many other pictures of the same pictograms, at most 2,000. Raises InputError for another trunk.
+    Returns the accuracy (0 to 1) on as many other pictures of the same pictograms, at most 2,000.
+    Raises InputError for another trunk.
     """
     name = ALIASES.get(name, name)
     if not name.startswith("pictonet-"):

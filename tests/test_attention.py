@@ -35,4 +35,5 @@ def test_label_recall_without_positives_is_undefined():
 
 
 def test_padding_is_relative_to_the_box_and_stays_inside():
-    np.testing.assert_allclose(pad(boxes([0.4, 0.4, 0.6, 0.8], [0, 0, 0.5, 1]), 0.5), [[0.3, 0.2, 0.7, 1], [0, 0, 0.75, 1]])
+    padded = pad(boxes([0.4, 0.4, 0.6, 0.8], [0, 0, 0.5, 1]), 0.5)
+    np.testing.assert_allclose(padded, [[0.3, 0.2, 0.7, 1], [0, 0, 0.75, 1]])
