@@ -49,9 +49,7 @@ def counted_objects(dataset: MultiLabelDataset) -> Objects:
     return Objects(np.array(images, np.int64), np.array(classes, np.int64), np.array(boxes, np.float64))
 
 
-def recall_at(
-    model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]
-) -> list[dict[str, float | int]]:
+def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int]) -> list[dict[str, float | int]]:
     """For each n: the share of the labels that are among the n best scores of their image.
 
     Of all labels, and of those whose largest object is small; NaN where there are none or the source has no boxes.

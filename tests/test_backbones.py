@@ -32,7 +32,7 @@ def test_receptive_field_is_wider_than_the_input_of_112(name, field):
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.ones_(module.weight)
-    images = torch.zeros(1, 3, 480, 480, dtype=torch.float64, requires_grad=True)
+    images = torch.ones(1, 3, 480, 480, dtype=torch.float64, requires_grad=True)
     maps = trunk.double().eval()(images)
     maps[0, 0, 15, 15].backward()
     touched = images.grad[0].abs().sum((0, 1)).nonzero()

@@ -104,6 +104,17 @@ def test_the_batch_goes_on_after_a_failure_and_ends_with_a_summary(ran):
     assert re.search(r"^1 of 4 notebooks in \d+:\d\d; failed: 01_crash, 02_exit, 03_input$", ran.out, re.MULTILINE)
 
 
+def test_two_at_a_time_are_the_default_only_where_each_notebook_ran_before_as_it_stands(ran, at_home, tmp_path):
+    jobs = plan(find_notebooks(at_home / "notebooks"), {"profile": "smoke"}, {"epochs": "3"})
+    (ran.folder / "runs").mkdir(exist_ok=True)
+    assert batch._ran_before(jobs[:1], ran.folder)  # 00_good
+    assert not batch._ran_before(jobs, ran.folder)  # 01_crash has no executed copy
+    changed = tmp_path / jobs[0].notebook.name
+    changed.write_text(jobs[0].notebook.read_text() + " ")
+    assert not batch._ran_before([batch.Job(changed, {})], ran.folder)
+    assert not batch._ran_before(jobs[:1], tmp_path)
+
+
 def test_progress_of_a_notebook_is_shown_but_not_kept(ran):
     assert "00_good  mcar 4/10, about 2:20 left\n" in ran.err
     assert "about 2:20 left" not in outputs(ran.folder / "notebooks/00_good.ipynb")

@@ -53,13 +53,16 @@ def reproduce(
     profile: str,
     *,
     only: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
     results: str = "",
     data_root: str = "",
     fresh: bool = False,
     parameters: Mapping[str, str] | None = None,
 ) -> int:
     """Run the notebooks with a profile; returns the exit status.
+
+    jobs: notebooks at a time, which share the cores. None: one, since a training wants them all, but two where each
+    has run before, so that there is little left to train.
 
     0: all completed; 2: every failure was wrong input; 1: another failure. Everything that can be checked is checked
     before the first notebook starts. Raises InputError for an unknown profile, notebook or parameter.
@@ -77,7 +80,8 @@ def reproduce(
     if fresh:
         _remove_runs(folder / "runs")
     begun = time.monotonic()
-    done = _run_all(waiting, folder, home, jobs)
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs and jobs > 1 else None
+    done = _run_all(waiting, folder, home, jobs or (2 if _ran_before(waiting, folder) else 1), threads)
     return _summary(done, folder, time.monotonic() - begun)
 
 
@@ -144,13 +148,29 @@ def plan(notebooks: Sequence[Path], common: Mapping[str, Any], extra: Mapping[st
     return jobs
 
 
+def _ran_before(jobs: Sequence[Job], folder: Path) -> bool:
+    """Whether `folder` has an executed copy of each notebook as it stands."""
+    return (folder / "runs").is_dir() and all(
+        _stamp(folder / "notebooks" / job.notebook.name).get("source") == _digest(job.notebook) for job in jobs
+    )
+
+
+def _stamp(executed: Path) -> dict[str, Any]:
+    """What the batch wrote into the metadata of a notebook that it executed; nothing if there is no such file."""
+    return nbformat.read(executed, as_version=4).metadata.get("mlic", {}) if executed.is_file() else {}
+
+
+def _digest(notebook: Path) -> str:
+    return "sha256:" + hashlib.sha256(notebook.read_bytes()).hexdigest()
+
+
 def _remove_runs(runs: Path) -> None:
     count = sum(1 for _ in runs.glob("*/run.json"))
     print(f"--fresh: removing {count} stored runs in {_shown(runs)}", flush=True)
     shutil.rmtree(runs, ignore_errors=True)
 
 
-def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int) -> list[Job]:
+def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: int | None) -> list[Job]:
     """At most `jobs` at a time; more kernels than cores fail to start, and are slower anyway."""
     running: list[Job] = []
     done: list[Job] = []
@@ -158,9 +178,9 @@ def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int) -> list[Jo
     with tempfile.TemporaryDirectory(prefix="mlic-") as work:
         try:
             while waiting or running:
-                while waiting and len(running) < max(1, jobs):
+                while waiting and len(running) < jobs:
                     running.append(waiting.pop(0))
-                    _start(running[-1], Path(work), folder, home, jobs)
+                    _start(running[-1], Path(work), home, threads)
                 time.sleep(POLL)
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
@@ -174,7 +194,7 @@ def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int) -> list[Jo
     return done
 
 
-def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
+def _start(job: Job, work: Path, home: Path, threads: int | None) -> None:
     job.work = work / job.name
     job.work.mkdir()
     request = {
@@ -186,7 +206,7 @@ def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
         "replace": _replacements(job.parameters, home),
         "stamp": {
             "profile": job.parameters["profile"],
-            "source": "sha256:" + hashlib.sha256(job.notebook.read_bytes()).hexdigest(),
+            "source": _digest(job.notebook),
         },
     }
     (job.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
@@ -198,8 +218,8 @@ def _start(job: Job, work: Path, folder: Path, home: Path, jobs: int) -> None:
         # The kernel python3 is this interpreter's, whatever kernels the user has registered.
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
-    if jobs > 1:
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    if threads:
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
     command = [sys.executable, "-m", "mlic_core.study.execute", str(job.work / "request.json")]
     job.begun = time.monotonic()
     with open(job.work / "log", "wb") as log:

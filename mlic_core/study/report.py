@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from mlic_core.study.store import Record
 
 MANIFEST = "manifest.json"
+DPI = 120
 
 
 def save_figure(folder: Path, figure: "Figure", name: str, caption: str, runs: Iterable["Record"] = ()) -> None:
-    """Write figures/NAME.png (150 dpi) and NAME.svg: the same bytes for the same figure.
+    """Write figures/NAME.png (120 dpi) and NAME.svg: the same bytes for the same figure.
 
     Raises InputError for a name that is no plain file name, and as `check_codes` does.
     """
@@ -31,7 +32,7 @@ def save_figure(folder: Path, figure: "Figure", name: str, caption: str, runs: I
     with matplotlib.rc_context({"svg.hashsalt": name}):
         for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=150, bbox_inches="tight", metadata=metadata)
+            figure.savefig(buffer, format=suffix, dpi=DPI, bbox_inches="tight", metadata=metadata)
             contents[f"figures/{name}.{suffix}"] = buffer.getvalue()
     _save(folder, f"figures/{name}", contents, caption, runs)
 
