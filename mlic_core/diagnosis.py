@@ -63,17 +63,20 @@ def recall_at(model: nn.Module, dataset: MultiLabelDataset, counts: Iterable[int
     ]
 
 
-@torch.inference_mode()
 def region_coverage(
-    model: nn.Module, dataset: MultiLabelDataset, taus: Iterable[float], *, least: float = 0.7
+    maps: Float[Tensor, "images classes rows columns"],
+    dataset: MultiLabelDataset,
+    taus: Iterable[float],
+    *,
+    least: float = 0.7,
 ) -> list[dict[str, float]]:
     """For each threshold: the share of objects of which the region of their own class holds at least `least`.
 
-    Of all objects and of small ones, NaN where there are none; `area` is the mean area of the regions relative to the
-    image.
+    maps: the data set's `class_maps`. Of all objects and of small ones, NaN where there are none; `area` is the mean
+    area of the regions relative to the image.
     """
     found = counted_objects(dataset)
-    maps = class_maps(model, dataset)[found.images, found.classes][:, None]
+    maps = maps[found.images, found.classes][:, None]
     rows = []
     for tau in taus:
         regions = mcar.localize(maps, dataset.size, tau)[:, 0].cpu().numpy() / dataset.size

@@ -11,8 +11,14 @@ from mlic_core import diagnosis
 from mlic_core.data.base import MultiLabelDataset
 from mlic_core.errors import InputError
 from mlic_core.models import build_model, build_trunk
+from mlic_core.study.evaluate import SIZES
 
 SIDE = 32
+
+
+
+def coverage_of(model, dataset, taus, **options):
+    return diagnosis.region_coverage(diagnosis.class_maps(model, dataset), dataset, taus, **options)
 
 
 class Cells(nn.Module):
@@ -100,7 +106,7 @@ def test_class_maps_are_the_sigmoid_of_each_cell(model):
 
 
 def test_at_threshold_zero_every_region_is_the_image(model):
-    [row] = diagnosis.region_coverage(model, scene(), [0.0])
+    [row] = coverage_of(model, scene(), [0.0])
     assert row == {"tau": 0.0, "all": 1.0, "small": 1.0, "area": 1.0}
 
 
@@ -108,7 +114,7 @@ def test_at_threshold_zero_every_region_is_the_image(model):
 def test_coverage_near_the_peak_by_hand(model, least, held):
     # Cell j lies at pixel 31 j / 7. Green's cells 3 to 7 and 4 to 7 reach from pixel 14 and from pixel 18 to the
     # border: 18 x 14 of its 20 x 16 pixels, 0.7875. Red's one cell is widened to 4 x 4 pixels, all of it.
-    [row] = diagnosis.region_coverage(model, scene(), [0.999], least=least)
+    [row] = coverage_of(model, scene(), [0.999], least=least)
     assert row == {"tau": 0.999, "all": held, "small": 1.0, "area": pytest.approx((4 * 4 + 18 * 14) / 2 / SIDE**2)}
 
 
@@ -132,10 +138,10 @@ def test_an_object_of_one_pixel_in_the_corner_is_still_a_crop(model):
 
 def test_shares_without_objects_are_undefined_not_an_error(model):
     only_large = Blocks([[(1, 0, 0, 32, 32)]], [[0, 1, 0]])
-    assert math.isnan(diagnosis.region_coverage(model, only_large, [0.5])[0]["small"])
+    assert math.isnan(coverage_of(model, only_large, [0.5])[0]["small"])
     nothing = Blocks([[]], [[0, 0, 0]])
     assert math.isnan(diagnosis.crop_accuracy(model, nothing, [0.0])[0]["all"])
-    assert math.isnan(diagnosis.region_coverage(model, nothing, [0.5])[0]["all"])
+    assert math.isnan(coverage_of(model, nothing, [0.5])[0]["all"])
 
 
 def test_a_source_without_boxes_is_refused(model):
@@ -143,7 +149,7 @@ def test_a_source_without_boxes_is_refused(model):
         boxes = MultiLabelDataset.boxes
 
     with pytest.raises(InputError, match="no boxes"):
-        diagnosis.region_coverage(model, Bare([[]], [[0, 0, 0]]), [0.5])
+        coverage_of(model, Bare([[]], [[0, 0, 0]]), [0.5])
 
 
 @pytest.mark.parametrize(
@@ -167,3 +173,7 @@ def test_a_map_cell_depends_on_its_receptive_field_alone():
     trunk(image)[0, :, 10, 10].sum().backward()
     rows = (image.grad.abs().sum((0, 1, 3)) > 0).nonzero()
     assert (rows.max() - rows.min() + 1).item() == diagnosis.receptive_field(trunk) == 153
+
+
+def test_small_means_the_same_here_and_in_the_scores_of_a_run():
+    assert diagnosis.SMALL == SIZES["small"][1] == SIZES["medium"][0]
