@@ -1,4 +1,4 @@
-"""Run every benchmark and write results/bench.json and results/bench.md: `python -m benchmarks`."""
+"""Run every benchmark: `python -m benchmarks` writes results/bench.json, bench_figures.json and bench.md."""
 
 import importlib
 import json
@@ -6,43 +6,53 @@ import os
 import pkgutil
 import platform
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import torch
 
 import benchmarks
-from benchmarks import Benchmark
+from benchmarks import Benchmark, Figure
+from mlic_core.progress import say
 
 RESULTS = Path(__file__).parents[1] / "results"
-RUNS = 15
+RUNS = range(3, 16)  # how many pairs of runs: as many of these as BUDGET allows
+BUDGET = 30.0  # seconds
+Row = dict[str, str | float | int | None]
 
 
-def collect() -> list[Benchmark]:
-    """The benchmarks of every module in this folder, by name."""
-    found = []
-    for info in pkgutil.iter_modules(benchmarks.__path__):
-        if info.name == "__main__":
-            continue
-        module = importlib.import_module(f"benchmarks.{info.name}")
-        found += [function() for name, function in vars(module).items() if name.startswith("bench_")]
-    return sorted(found, key=lambda benchmark: benchmark.name)
+def builders() -> list[Callable[..., list[Benchmark | Figure]]]:
+    """The `bench_*` functions of every module in this folder."""
+    names = sorted(info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.name != "__main__")
+    modules = [importlib.import_module(f"benchmarks.{name}") for name in names]
+    return [value for module in modules for name, value in vars(module).items() if name.startswith("bench_")]
 
 
-def seconds(call) -> float:
+def check(benchmark: Benchmark) -> float:
+    """Run both sides once, raise AssertionError where they disagree, and return the seconds that a pair takes."""
+    start = perf_counter()
+    ours, peer = benchmark.ours(), benchmark.peer()
+    taken = perf_counter() - start
+    np.testing.assert_allclose(ours, peer, rtol=0, atol=benchmark.tolerance, err_msg=benchmark.name)
+    return taken
+
+
+def seconds(call: Callable[[], object]) -> float:
     start = perf_counter()
     call()
     return perf_counter() - start
 
 
-def measure(benchmark: Benchmark, runs: int = RUNS) -> dict[str, str | float | int]:
-    """Time both sides in turn, after one run each that doesn't count.
+def measure(benchmark: Benchmark, budget: float = BUDGET) -> Row:
+    """Check the two sides, which runs each once without counting, and time them in turn.
 
     Turns, because a machine's speed drifts: the two runs of a pair see the same moment of it. `ours` and
-    `peer` are medians in seconds, `ratio` is peer / ours, above 1 where we are faster, and `ratio_min` is
-    the least of any pair.
+    `peer` are medians in seconds over `n` runs of each, `ratio` is peer / ours, above 1 where we are faster, and
+    `ratio_min` is the least of any pair.
     """
-    benchmark.ours(), benchmark.peer()
+    runs = min(max(RUNS[0], int(budget / check(benchmark))), RUNS[-1])
     pairs = [(seconds(benchmark.ours), seconds(benchmark.peer)) for _ in range(runs)]
     ours, peer = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {
@@ -55,27 +65,57 @@ def measure(benchmark: Benchmark, runs: int = RUNS) -> dict[str, str | float | i
     }
 
 
-def table(rows: list[dict]) -> str:
+def figure(asked: Figure) -> Row:
+    value = statistics.median(asked.measure() for _ in range(asked.runs))
+    return {
+        "name": asked.name,
+        "value": float(f"{value:.4g}"),
+        "unit": asked.unit,
+        "goal": asked.goal,
+        "n": asked.runs,
+    }
+
+
+def tables(ratios: list[tuple[Benchmark, Row]], figures: list[tuple[Figure, Row]]) -> str:
+    """Both as Markdown."""
     lines = [
-        f"Seconds are medians over n runs of each side in turn, on {os.cpu_count()} cores "
-        f"({platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}).",
+        f"Measured in one run on {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, torch {torch.__version__} with its default of {torch.get_num_threads()} threads; "
+        "ours uses one).",
+        "Seconds are medians over n runs of each side in turn, after one in which their results were compared.",
         "Ratio = peer / ours: above 1 we are faster.",
         "",
-        "| benchmark | ratio | least ratio | ours, s | peer, s | n |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| benchmark | what, and the peer | ratio | least ratio | goal | ours, s | peer, s | n |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    lines += ["| {name} | {ratio} | {ratio_min} | {ours} | {peer} | {n} |".format(**row) for row in rows]
+    for asked, row in ratios:
+        cells = {**row, "about": asked.about, "goal": "" if asked.goal is None else f"{asked.goal:g}"}
+        lines.append("| {name} | {about} | {ratio} | {ratio_min} | {goal} | {ours} | {peer} | {n} |".format(**cells))
+    lines += ["", "Without a peer; the goal is an upper bound:", "", "| figure | what | value | goal | n |"]
+    lines += ["|---|---|--:|--:|--:|"]
+    for asked, row in figures:
+        cells = {**row, "about": asked.about, "goal": "" if asked.goal is None else f"{asked.goal:g}"}
+        lines.append("| {name} | {about} | {value} {unit} | {goal} | {n} |".format(**cells))
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    rows = []
-    for benchmark in collect():
-        rows.append(measure(benchmark))
-        print("{name}: {ratio} times as fast as the peer".format(**rows[-1]), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "bench.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "bench.md").write_text(table(rows), encoding="utf-8")
+def main(results: Path = RESULTS, scale: float = 1) -> None:
+    asked = [one for build in builders() for one in build(scale)]
+    ratios, figures = [], []
+    for i, one in enumerate(asked, start=1):
+        if isinstance(one, Benchmark):
+            row = measure(one)
+            ratios.append((one, row))
+            say(f"{i} of {len(asked)} {row['name']}: {row['ratio']} times as fast as the peer")
+        else:
+            row = figure(one)
+            figures.append((one, row))
+            say(f"{i} of {len(asked)} {row['name']}: {row['value']} {row['unit']}")
+    results.mkdir(exist_ok=True)
+    for name, rows in (("bench.json", ratios), ("bench_figures.json", figures)):
+        text = json.dumps([row for _, row in rows], indent=1) + "\n"
+        (results / name).write_text(text, encoding="utf-8")
+    (results / "bench.md").write_text(tables(ratios, figures), encoding="utf-8")
 
 
 if __name__ == "__main__":

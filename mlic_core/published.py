@@ -1,4 +1,4 @@
-"""The numbers that the four papers print, as one tidy table."""
+"""The numbers that the four papers print, as one tidy table, and notes on those that don't fit together."""
 
 import functools
 
@@ -7,13 +7,15 @@ import pandas as pd
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 
+NUMBERS = ("value", "printed", "computed")
+
 
 @functools.cache
-def _table() -> pd.DataFrame:
-    path = repository_root() / "data" / "published_results.csv"
-    # Only `value` is a number: table "4" and table "IV" belong to one column, and a blank cell is "".
+def _table(name: str = "published_results") -> pd.DataFrame:
+    path = repository_root() / "data" / f"{name}.csv"
+    # Only these are numbers: table "4" and table "IV" belong to one column, and a blank cell is "".
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return frame.astype({"value": float})
+    return frame.astype({column: float for column in NUMBERS if column in frame})
 
 
 def results(**where: object) -> pd.DataFrame:
@@ -26,13 +28,40 @@ def results(**where: object) -> pd.DataFrame:
 
     Raises InputError for an unknown column. An empty frame is a valid answer.
     """
-    frame = _table()
-    keys = [column for column in frame.columns if column != "value"]
+    return _rows(_table(), "published results", where)
+
+
+def notes(**where: object) -> pd.DataFrame:
+    """Rows of `data/published_notes.csv`, what doesn't fit in the papers, looked up as in `results`.
+
+    The columns before `value` are those of `results`, so that the two frames merge. Before them stands `kind`:
+
+    - `F1`: the row's own precision and recall give another F1;
+    - `mean`: the printed mAP is not the mean of the row's classes;
+    - `quotation`: the number, or its metric, differs from the one in the paper that it is quoted from;
+    - `rule`: precision and recall can't come from the label rule of the table's other rows;
+    - `implausible`: another metric of the row speaks against the number;
+    - `comparison`: a gain that is printed beside it has another cause as well.
+
+    After them: `printed`, `computed` (what the rest of the papers' numbers gives instead) and `note`, a sentence.
+    """
+    return _rows(_table("published_notes"), "published notes", where)
+
+
+def marked(frame: pd.DataFrame) -> pd.Series:
+    """The values of rows of `results` as text to one decimal, with a `*` where `notes` says something about them."""
+    keys = list(_table().columns[:-1])
+    known = set(notes()[keys].itertuples(index=False, name=None))
+    stars = ["*" if row in known else "" for row in frame[keys].itertuples(index=False, name=None)]
+    return frame["value"].map("{:.1f}".format) + pd.Series(stars, frame.index, dtype=str)
+
+
+def _rows(frame: pd.DataFrame, name: str, where: dict[str, object]) -> pd.DataFrame:
+    keys = [column for column in frame.columns if column not in NUMBERS]
     for column, wanted in where.items():
         if column not in keys:
             raise InputError(
-                f"published results have no column {column!r} to look up, only {', '.join(keys)}"
-                f"{did_you_mean(column, keys)}"
+                f"{name} have no column {column!r} to look up, only {', '.join(keys)}{did_you_mean(column, keys)}"
             )
         frame = frame[frame[column] == str(wanted)]
     return frame.reset_index(drop=True)

@@ -1,20 +1,74 @@
+"""The benchmarks: each is built small and agrees with its peer. No time is asserted."""
+
+import json
 import re
 import time
 
-from benchmarks import Benchmark
-from benchmarks.__main__ import collect, measure, table
+import numpy as np
+import pytest
+
+from benchmarks import Benchmark, Figure
+from benchmarks.__main__ import builders, check, figure, main, measure
+from benchmarks.metrics import loop_over_images
+from mlic_core.metrics import average_precision
+
+SMALL = [one for build in builders() for one in build(0.005)]
+ROW = {"name", "ratio", "ratio_min", "ours", "peer", "n"}
 
 
-def test_every_benchmark_agrees_with_its_peer_and_is_named_by_its_module():
-    names = [benchmark.name for benchmark in collect()]  # making one compares the two results
-    assert "metrics/map/sklearn" in names
+@pytest.mark.parametrize("benchmark", [one for one in SMALL if isinstance(one, Benchmark)], ids=lambda one: one.name)
+def test_both_sides_agree(benchmark):
+    assert check(benchmark) > 0
+
+
+@pytest.mark.parametrize("asked", [one for one in SMALL if isinstance(one, Figure)], ids=lambda one: one.name)
+def test_a_figure_is_a_positive_number(asked):
+    row = figure(asked._replace(runs=1))
+    assert row["value"] > 0 and row["n"] == 1
+
+
+def test_names_are_unique_and_begin_with_the_module():
+    names = [one.name for one in SMALL]
+    assert {"metrics/map/sklearn", "metrics/map/torchmetrics", "metrics/map/loop"} <= set(names)
     assert len(set(names)) == len(names)
-    assert [name for name in names if not re.fullmatch(r"[a-z]+/[a-z0-9-]+/[a-z0-9-]+", name)] == []
+    assert [name for name in names if not re.fullmatch(r"[a-z]+/[a-z0-9-]+/[a-z0-9-]+(/\d+x\d+)?", name)] == []
 
 
-def test_the_ratio_is_above_one_where_ours_is_faster():
-    row = measure(Benchmark("a/b/c", lambda: time.sleep(0.002), lambda: time.sleep(0.02)), runs=3)
+def test_a_side_that_disagrees_is_not_timed():
+    with pytest.raises(AssertionError, match="a/b/c"):
+        measure(Benchmark("a/b/c", "", lambda: np.ones(2), lambda: np.array([1.0, 1.1])))
+
+
+def test_the_loop_gives_the_average_precision_of_a_ranking_worked_out_by_hand():
+    scores, targets = np.array([[0.9], [0.8], [0.7], [0.6]]), np.array([[0], [1], [0], [1]])
+    assert loop_over_images(scores, targets) == [(1 / 2 + 2 / 4) / 2]
+    assert average_precision(scores, targets)[0] == pytest.approx(0.5)
+
+
+def test_the_ratio_is_above_one_where_ours_is_faster_and_a_slow_pair_runs_three_times():
+    def after(delay):
+        return lambda: time.sleep(delay) or 0.0
+
+    row = measure(Benchmark("a/b/c", "", after(0.002), after(0.02)), budget=0.01)
     assert row["ours"] >= 0.002 and row["peer"] >= 0.02
     assert 1 < row["ratio_min"] <= row["ratio"]
-    assert set(row) == {"name", "ratio", "ratio_min", "ours", "peer", "n"}
-    assert f"| a/b/c | {row['ratio']} |" in table([row])
+    assert row["n"] == 3 and set(row) == ROW
+
+
+def test_the_files_hold_every_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.BUDGET", 0.0)
+    monkeypatch.setattr("benchmarks.__main__.builders", lambda: [lambda scale: SMALL_PAIR])
+    main(tmp_path)
+    [row] = json.loads((tmp_path / "bench.json").read_text())
+    assert set(row) == ROW and row["name"] == "a/b/c"
+    [alone] = json.loads((tmp_path / "bench_figures.json").read_text())
+    assert alone == {"name": "a/b/d", "value": 1.5, "unit": "s", "goal": 2.0, "n": 5}
+    text = (tmp_path / "bench.md").read_text()
+    assert f"| a/b/c | sums | {row['ratio']} | {row['ratio_min']} | 5 |" in text
+    assert "| a/b/d | cost | 1.5 s | 2 | 5 |" in text
+
+
+SMALL_PAIR = [
+    Benchmark("a/b/c", "sums", lambda: sum(range(9)), lambda: sum(range(9)), goal=5.0),
+    Figure("a/b/d", "cost", "s", lambda: 1.5, goal=2.0),
+]

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.voc import LABELS
+from mlic_core.metrics import protocol_matrix
 from mlic_core.study import provenance
 from mlic_core.study.cli import main
 from mlic_core.study.store import Store
@@ -62,7 +64,8 @@ def is_one_sentence(text):
 
 
 def test_help_is_there_for_every_command(mlic):
-    for command in ([], ["run"], ["runs"], ["reproduce"], ["report"], ["data"], ["data", "prepare"], ["data", "check"]):
+    for command in ([], ["run"], ["runs"], ["score"], ["submit"], ["reproduce"], ["report"], ["data"],
+                    ["data", "prepare"], ["data", "check"]):
         result = mlic(*command, "--help")
         assert result.exit_code == 0 and "Usage: " in result.stdout
 
@@ -140,6 +143,147 @@ def test_runs_lists_and_shows(run, mlic, monkeypatch):
     monkeypatch.setattr(provenance, "code_digest", lambda method, data: "other")
     stale = mlic("runs", "--results", "results", "--stale").stdout.splitlines()
     assert len(stale) == 3 and all(line.endswith("stale") for line in stale[1:])
+
+
+@pytest.fixture
+def stored(run, tmp_path, monkeypatch):
+    """The record of a small MCAR run. From now on nothing can be trained or predicted."""
+    run("method=mcar", "method.topN=2")
+    [record] = Store(tmp_path / "results/own/runs").records()
+    for name in ("fit", "predict", "new_model"):
+        monkeypatch.setattr(f"mlic_core.study.store.{name}", lambda *_, **__: pytest.fail("needs the model"))
+    return record
+
+
+def edit(path, do):
+    content = json.loads(path.read_text())
+    do(content)
+    path.write_text(json.dumps(content))
+
+
+def test_score_prints_what_the_scores_give_and_leaves_the_record(mlic, stored):
+    shown = mlic("runs", "--results", "results", "show", stored.name).stdout
+    result = mlic("score", stored.name[:6], "--results", "results")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert shown.endswith(result.stdout) and result.stdout.startswith(f"run {stored.name}\n")
+    path = stored.folder / "run.json"
+    edit(path, lambda content: content["metrics"].update(mAP=0.0))
+    before = path.read_bytes()
+    again = mlic("score", stored.name[:6], "--results", "results")
+    assert (again.exit_code, again.stdout) == (0, result.stdout) and "differ from the stored ones" in again.stderr
+    assert path.read_bytes() == before
+
+
+def test_score_finds_a_run_by_its_folder_and_in_one_profile(mlic, stored, tmp_path):
+    expected = mlic("score", stored.name, "--results", "results", "--profile", "own").stdout
+    assert mlic("score", f"results/own/runs/{stored.name}/").stdout == expected
+    elsewhere = mlic("score", stored.name, "--results", "results", "--profile", "study")
+    assert elsewhere.exit_code == 2 and is_one_sentence(elsewhere.stderr)
+
+
+def test_score_without_scores_is_wrong_input(mlic, stored):
+    (stored.folder / "scores.npz").unlink()
+    for options in ([], ["--protocols"]):
+        result = mlic("score", stored.name, "--results", "results", *options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert is_one_sentence(result.stderr) and "scores.npz is missing" in result.stderr
+
+
+def forget_sizes(record):
+    arrays = record.scores()
+    del arrays["largest"]
+    np.savez_compressed(record.folder / "scores.npz", **arrays)
+
+
+def test_score_of_an_early_run_draws_its_picto_voc_for_the_object_sizes(mlic, stored, tmp_path, monkeypatch):
+    (tmp_path / "home/data").mkdir(parents=True)
+    (tmp_path / "home/data/published_results.csv").write_text("")
+    monkeypatch.setenv("MLIC_HOME", str(tmp_path / "home"))
+    expected = mlic("score", stored.name, "--results", "results")
+    assert "mAP small objects" in expected.stdout
+    assert not (tmp_path / "home/data/cache").exists()
+    forget_sizes(stored)
+    again = mlic("score", stored.name, "--results", "results")
+    assert (again.stdout, again.stderr) == (expected.stdout, "")
+    assert len(list((tmp_path / "home/data/cache").glob("picto-voc-*/VOCdevkit"))) == 1
+
+
+def test_score_of_an_early_run_elsewhere_leaves_the_object_sizes_out(voc, mlic, tmp_path):
+    _, train = voc
+    train()
+    [record] = Store(tmp_path / "results/own/runs").records()
+    forget_sizes(record)
+    result = mlic("score", record.name, "--results", "results")
+    assert result.exit_code == 0 and f"{record.metrics['mAP']:.1f}\n" in result.stdout
+    assert "small objects" not in result.stdout and "without mAP by object size" in result.stderr
+
+
+def test_score_protocols_shows_each_number_of_the_matrix(mlic, stored):
+    result = mlic("score", stored.name, "--results", "results", "--protocols")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"run {stored.name}: mcar, 8 images of picto-voc test\n")
+    arrays = stored.scores()
+    frame = protocol_matrix(arrays["logits"], arrays["targets"])
+    printed = re.findall(r"(?<= )(\d+\.\d\d)(?= |$)", "\n".join(
+        line for line in result.stdout.splitlines() if line.startswith("  ")), re.MULTILINE)
+    assert sorted(printed) == sorted(f"{value:.2f}" for value in frame["value"]) and len(printed) > 3
+    [raw] = [line for line in result.stdout.splitlines() if line.startswith("  raw:")]
+    assert f" {stored.metrics['mAP']:.2f}" in raw
+    [rule] = [line for line in result.stdout.splitlines() if line.startswith("  p > 0.5: harmonic")]
+    assert f" {stored.metrics['C-F1']:.2f}" in rule
+
+
+def test_submit_writes_the_archive_and_says_what_the_server_wants(mlic, stored, tmp_path):
+    result = mlic("submit", stored.name[:6], "--results", "results")
+    assert (result.exit_code, result.stderr) == (0, "")
+    path, *advice = result.stdout.splitlines()
+    assert path == f"results/own/submissions/{stored.name}_comp1.tar.gz"
+    assert "wants VOC2012's image set test" in advice[0] and "scored on picto-voc test" in advice[0]
+    with tarfile.open(path) as archive:
+        assert len(archive.getnames()) == 20 and archive.getnames()[0].endswith("Main/comp1_cls_test_aeroplane.txt")
+    assert len(Store(tmp_path / "results/own/runs").records()) == 1
+    result = mlic("submit", f"results/own/runs/{stored.name}", "--out", "my.tar.gz", "--competition", "comp2")
+    assert result.stdout.startswith("my.tar.gz\n")
+    with tarfile.open("my.tar.gz") as archive:
+        assert all("/comp2_cls_test_" in name for name in archive.getnames())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["abcdefabcdef"], "no stored runs have a name that begins with 'abcdefabcdef'"),
+    (["nowhere/else"], "nowhere/else holds no finished run"),
+    (["NAME", "--out", "x.zip"], "x.zip: the server takes a compressed tar file"),
+    (["NAME", "--out", "results/own/runs/NAME/run.json/x.tar.gz"], "cannot write"),
+])
+def test_submit_names_wrong_input_and_writes_nothing(mlic, stored, tmp_path, arguments, message):
+    before = sorted(left(tmp_path))
+    result = mlic("submit", *(word.replace("NAME", stored.name) for word in arguments), "--results", "results")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert is_one_sentence(result.stderr) and message in result.stderr
+    assert sorted(left(tmp_path)) == before
+
+
+def test_an_unknown_competition_is_wrong_input(mlic):
+    assert mlic("submit", "abc", "--competition", "comp3").exit_code == 2
+
+
+def test_a_run_scored_by_other_code_is_listed_as_outdated_until_asked_for(run, mlic, tmp_path):
+    first = run()
+    [record] = Store(tmp_path / "results/own/runs").records()
+    edit(record.folder / "run.json", lambda content: content.update(scoring="other"))
+    assert mlic("runs", "--results", "results").stdout.splitlines()[1].endswith("  outdated")
+    assert len(mlic("runs", "--results", "results", "--stale").stdout.splitlines()) == 1
+    assert run().stdout == first.stdout
+    assert "outdated" not in mlic("runs", "--results", "results").stdout
+
+
+def test_the_age_of_a_run_is_its_trainings(run, mlic, tmp_path):
+    run()
+    [record] = Store(tmp_path / "results/own/runs").records()
+    for path in record.folder.iterdir():
+        os.utime(path, (path.stat().st_mtime - 5 * 3600,) * 2)
+    edit(record.folder / "run.json", lambda content: content.update(scoring="other"))
+    run()  # writes run.json anew
+    assert "  5 h" in mlic("runs", "--results", "results").stdout
 
 
 def test_runs_of_nothing_is_an_empty_list(mlic):

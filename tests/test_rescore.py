@@ -72,6 +72,19 @@ def test_a_run_of_other_code_is_not_scored_again(trained, monkeypatch):
         rescore(store, experiment, **{"method.topN": 5})
 
 
+@pytest.mark.parametrize("change", [{"scoring": "other"}, {"code": "other"}, {"scoring": None}])
+def test_numbers_of_other_code_are_computed_again(trained, change):
+    store, experiment, record = trained
+    first = rescore(store, experiment, **{"method.tau": 0.4})
+    path, key = record.folder / "rescored.json", '{"method.tau": 0.4}'
+    kept = json.loads(path.read_text())
+    kept[key] = {name: value for name, value in (kept[key] | change).items() if value} | {"metrics": {"mAP": 1.0}}
+    path.write_text(json.dumps(kept))
+    assert rescore(store, experiment, **{"method.tau": 0.4}) == first
+    entry = json.loads(path.read_text())[key]
+    assert (entry["code"], entry["scoring"]) == (record.code, record.scoring)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

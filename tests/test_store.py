@@ -22,11 +22,12 @@ from mlic_core import study
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
 from mlic_core.study import provenance, report, store
-from mlic_core.study.evaluate import evaluate, only_of_size, probabilities
+from mlic_core.study.evaluate import evaluate, evaluate_scores, only_of_size, probabilities
 from mlic_core.study.experiments import config, from_settings, run_name
 from mlic_core.study.files import exclusive, write_atomically, write_json
 from mlic_core.study.readme import BEGIN, END, results_table, update_readme
-from mlic_core.study.store import Record, Store, read_record
+from mlic_core.study.record import Record, read_record
+from mlic_core.study.store import Store
 
 TINY = {"trunk": "pictonet-s", "trunk.weights": "none", "data.size": 32, "recipe.batch_size": 8, "recipe.epochs": 2}
 
@@ -71,12 +72,14 @@ def test_a_record_holds_exactly_what_the_format_promises(finished):
     assert written(runs.folder) == [f"{record.name}/{file}" for file in
                                     ("history.jsonl", "model.safetensors", "run.json", "scores.npz")]
     assert list(json.loads((record.folder / "run.json").read_text())) == [
-        "name", "config", "metrics", "seconds", "peak_memory", "versions", "commit", "dirty", "device", "code"]
+        "name", "config", "metrics", "seconds", "peak_memory", "versions", "commit", "dirty", "device", "code",
+        "scoring"]
     arrays = record.scores()
     assert {key: (array.shape, array.dtype.kind) for key, array in arrays.items()} == {
         "logits": ((12, 20), "f"), "targets": ((12, 20), "i"), "ids": ((12,), "U"), "labels": ((20,), "U"),
-        "steps": ((12, 2, 20), "f")}
-    assert arrays["logits"].dtype == np.float32 and arrays["targets"].dtype == np.int8
+        "steps": ((12, 2, 20), "f"), "largest": ((12, 20), "f")}
+    assert {arrays[key].dtype for key in ("logits", "steps", "largest")} == {np.dtype(np.float32)}
+    assert arrays["targets"].dtype == np.int8
     assert [row["epoch"] for row in record.history()] == [1, 2]
 
 
@@ -281,6 +284,119 @@ def test_a_retrained_model_that_disagrees_is_refused_and_the_record_stays(copied
     assert not (record.folder / "model.safetensors").exists()
 
 
+@pytest.fixture
+def edit(copied):
+    """Changes the run.json of the copied run, as other code might have written it."""
+    path = copied[1].folder / "run.json"
+
+    def change(do):
+        content = json.loads(path.read_text())
+        do(content)
+        write_json(path, content)
+
+    return change
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr("mlic_core.study.record.say", lines.append)
+    return lines
+
+
+MCAR2 = {"method": "mcar", "method.topN": 2}
+
+
+def test_metrics_of_other_code_are_computed_again_from_the_scores(copied, edit, said, tiny, monkeypatch):
+    runs, record = copied
+    files = {path.name: path.read_bytes() for path in record.folder.iterdir()}
+    edit(lambda content: content.update(scoring="other", metrics=content["metrics"] | {"mAP": 12.345, "C-F1": 99.0}))
+    monkeypatch.setattr(store, "fit", forbid)
+    monkeypatch.setattr(store, "predict", forbid)
+    assert read_record(record.folder).outdated
+    assert runs.run(tiny(**MCAR2)) == record
+    assert {path.name: path.read_bytes() for path in record.folder.iterdir()} == files
+    [line] = said
+    assert f"run {record.name} " in line and f"mAP 12.35 before, {record.metrics['mAP']:.2f} now" in line
+    assert runs.run(tiny(**MCAR2)) == record and len(said) == 1
+
+
+def test_a_record_from_before_the_digest_is_outdated_and_gets_it(copied, edit, said, tiny):
+    runs, record = copied
+    before = (record.folder / "run.json").read_bytes()
+    edit(lambda content: content.pop("scoring"))
+    assert read_record(record.folder).outdated and not read_record(record.folder).stale
+    assert not runs.run(tiny(**MCAR2)).outdated
+    assert (record.folder / "run.json").read_bytes() == before and said == []
+
+
+def test_numbers_that_differ_in_rounding_alone_stay(copied, edit, said, tiny):
+    runs, record = copied
+    near = record.metrics["mAP"] + 1e-12
+    edit(lambda content: content.update(scoring="other", metrics=content["metrics"] | {"mAP": near}))
+    new = runs.run(tiny(**MCAR2))
+    assert (new.metrics["mAP"], new.scoring, said) == (near, provenance.scoring_digest(), [])
+
+
+def test_a_metric_that_is_new_or_gone_is_a_change(copied, edit, said, tiny):
+    runs, record = copied
+    edit(lambda content: content.update(scoring="other", metrics={"old": 1.0, **content["metrics"]}))
+    edit(lambda content: content["metrics"].pop("O-F1"))
+    assert runs.run(tiny(**MCAR2)).metrics == record.metrics and len(said) == 1
+
+
+def without_sizes(record):
+    """Make it one of the early records, whose scores.npz held no object sizes."""
+    arrays = record.scores()
+    del arrays["largest"]
+    np.savez_compressed(record.folder / "scores.npz", **arrays)
+    return (record.folder / "scores.npz").read_bytes()
+
+
+def test_an_early_record_takes_object_sizes_from_its_data_and_its_scores_stay(copied, edit, tiny):
+    runs, record = copied
+    scores = without_sizes(record)
+    edit(lambda content: content.update(scoring="", metrics=content["metrics"] | {"mAP large objects": 1.0}))
+    assert runs.run(tiny(**MCAR2)).metrics == record.metrics
+    assert (record.folder / "scores.npz").read_bytes() == scores
+
+
+def test_an_early_record_without_the_boxes_it_had_is_left_alone(copied, edit, devkit):
+    runs, record = copied
+    without_sizes(record)
+    edit(lambda content: content.pop("scoring"))
+    before = (record.folder / "run.json").read_bytes()
+    shutil.rmtree(devkit / "VOCdevkit/VOC2012/Annotations")
+    with pytest.raises(InputError, match="picto-voc has lost its annotations; put them back"):
+        runs.run(from_settings({"data.root": str(devkit), **TINY, **MCAR2}))
+    assert (record.folder / "run.json").read_bytes() == before
+
+
+def test_metrics_are_renewed_by_one_process(copied, edit, tiny, monkeypatch):
+    runs, record = copied
+    new = (record.folder / "run.json").read_bytes()
+    edit(lambda content: content.update(scoring="other"))
+
+    @contextmanager
+    def wait_for_the_first(name):
+        write_atomically(record.folder / "run.json", new)
+        yield
+
+    monkeypatch.setattr(runs, "_exclusive", wait_for_the_first)
+    monkeypatch.setattr(store, "renewed", forbid)
+    assert runs.run(tiny(**MCAR2)) == record
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"text"])
+def test_missing_or_broken_scores_are_named(copied, edit, tiny, content):
+    runs, record = copied
+    edit(lambda content: content.pop("scoring"))
+    path = record.folder / "scores.npz"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=r"scores\.npz.*put it back, or remove .* to train the run again"):
+        runs.run(tiny(**MCAR2))
+
+
 def test_find_takes_the_beginning_of_a_name(finished):
     runs, record = finished
     assert runs.find(record.name[:5]) == record
@@ -388,14 +504,50 @@ def code_changes(monkeypatch):
     return changes
 
 
-@pytest.mark.parametrize("module", ["models.mcar", "models.pooling", "losses", "training", "data.glyphs", "metrics"])
+@pytest.mark.parametrize("module", ["models.mcar", "models.pooling", "losses", "training", "data.glyphs"])
 def test_the_code_of_a_run_is_what_it_executes(code_changes, module):
     assert code_changes(f"mlic_core.{module}", lambda text: text + "\nx = 1\n")
 
 
-@pytest.mark.parametrize("module", ["models.classifier", "models", "study.store", "progress", "published"])
-def test_what_a_run_does_not_execute_is_not_its_code(code_changes, module):
+@pytest.mark.parametrize("module", ["models.classifier", "models", "study.store", "progress", "published",
+                                    "metrics.ap", "metrics.labels", "study.evaluate"])
+def test_what_makes_no_weight_and_no_score_is_not_its_code(code_changes, module):
     assert not code_changes(f"mlic_core.{module}", lambda text: f"{text}\nx = 1\n")
+
+
+@pytest.mark.parametrize(("module", "counts"), [
+    ("study.evaluate", True), ("metrics.ap", True), ("metrics.labels", True), ("metrics.resampling", False),
+    ("metrics.protocols", False), ("training", False), ("models.mcar", False), ("study.store", False),
+])
+def test_the_scoring_of_a_run_is_what_computes_its_metrics(monkeypatch, module, counts):
+    read, digest = provenance._source, provenance.scoring_digest.__wrapped__
+    before = digest()
+    monkeypatch.setattr(provenance, "_source", lambda name: (read(name) or "") + "\nx = 1\n"
+                        if name == f"mlic_core.{module}" else read(name))
+    assert (digest() != before) == counts
+
+
+def test_no_function_that_computes_metrics_escapes_the_digest(finished):
+    files, package = set(), str(provenance.PACKAGE)
+
+    def note(frame, event, argument):
+        if frame.f_code.co_filename.startswith(package):
+            files.add(frame.f_code.co_filename)
+
+    arrays = finished[1].scores()
+    sys.setprofile(note)
+    try:
+        evaluate_scores(arrays, "ignore")
+    finally:
+        sys.setprofile(None)
+    ran = {".".join(("mlic_core", *Path(file).relative_to(package).with_suffix("").parts)) for file in files}
+    known = set(provenance.modules(provenance.SCORING, without=provenance.WITHOUT_EFFECT))
+    assert "mlic_core.metrics.ap" in ran and ran - {*known, *provenance.WITHOUT_EFFECT} == set()
+
+
+def test_a_name_that_a_package_passes_on_leads_to_its_module():
+    assert provenance._origin("mlic_core.metrics.average_precision") == "mlic_core.metrics.ap"
+    assert provenance._origin("mlic_core.metrics.nothing") is None and provenance._origin("mlic_core.nowhere.x") is None
 
 
 def test_comments_and_docstrings_are_no_code(code_changes):
@@ -413,10 +565,11 @@ def test_a_run_of_other_code_is_stale(finished, monkeypatch):
     assert record.stale
 
 
-def record(method="mcar", seed=0, mAP=80.0, code="a", data="picto-voc", **options):
+def record(method="mcar", seed=0, mAP=80.0, code="a", data="picto-voc", scoring="s", **options):
     chosen = {"data.name": data, "method.name": method, "method.pooling": "gap", "seed": seed, **options}
     return Record(folder=Path(), name=f"{method}{seed}{mAP}", config=chosen, metrics={"mAP": mAP}, seconds=90.0,
-                  peak_memory=1, versions={}, commit=None, dirty=None, device="cpu", code=code)
+                  peak_memory=1, versions={}, commit=None, dirty=None, device="cpu", code=code,
+                  scoring=scoring)
 
 
 def test_a_table_never_mixes_two_codes_of_one_method(tmp_path):
@@ -426,6 +579,13 @@ def test_a_table_never_mixes_two_codes_of_one_method(tmp_path):
     with pytest.raises(InputError, match="of mcar were made by different code"):
         report.save_table(tmp_path, frame, "mixed", "c", [record(), record(seed=1, code="b")])
     assert written(tmp_path) == ["manifest.json", "tables/fine.csv", "tables/fine.md"]
+
+
+def test_a_table_never_mixes_two_codes_of_the_metrics(tmp_path):
+    frame = pandas.DataFrame({"mAP": [80.0]})
+    with pytest.raises(InputError, match=r"mcar080\.0 and classifier080\.0 were computed by different.*`mlic repro"):
+        report.save_table(tmp_path, frame, "mixed", "c", [record(), record("classifier", scoring="t")])
+    assert written(tmp_path) == []
 
 
 def test_a_table_is_written_for_people_and_for_machines(tmp_path):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mlic_core.study.experiments import Experiment
     from mlic_core.study.notebook import Study
-    from mlic_core.study.store import Record
+    from mlic_core.study.record import Record
 
 
 def open(profile: str, *, root: str = "", results: str = "") -> "Study":

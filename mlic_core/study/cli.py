@@ -12,6 +12,7 @@ OWN = "own"  # the "profile" of runs made by hand
 SET = dict(multiple=True, metavar="KEY=VALUE", help="A setting, such as recipe.epochs=3 or method=mcar. Repeatable.")
 RESULTS = dict(default="", metavar="DIR", help="Folder of all results.  [default: results/ of the repository]")
 PROFILE = dict(default=OWN, metavar="NAME", help="Runs of this profile.", show_default=True)
+AMONG = dict(default="", metavar="NAME", help="Look among this profile's runs.", show_default="all")
 
 
 class Group(click.Group):
@@ -107,10 +108,9 @@ def run(config, sets, profile, results, eval_only):
     if not eval_only:
         record = store.run(experiment)
         return _print_record(record.name, record.metrics, record.folder)
-    record = store.get(experiment)
-    if record is None:
+    if store.get(experiment) is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
-    dataset = open_splits(experiment.data)["eval"]
+    record, dataset = store.run(experiment), open_splits(experiment.data)["eval"]
     _, metrics = score(store.model(experiment), dataset, experiment.data.difficult_eval)
     _print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
@@ -134,12 +134,16 @@ def pretrain(name, out, pictures, epochs):
 
 
 @main.group(invoke_without_command=True)
-@click.option("--profile", **PROFILE | {"default": "", "help": "Only this profile's runs."})
+@click.option("--profile", **AMONG | {"help": "Only this profile's runs."})
 @click.option("--results", **RESULTS)
 @click.option("--stale", is_flag=True, help="Only runs that were made by other code than the present.")
 @click.pass_context
 def runs(ctx, profile, results, stale):
-    """List the stored runs, or show one."""
+    """List the stored runs, or show one.
+
+    stale: made by other code than the present; outdated: its metrics will be computed again, from the stored scores,
+    when it is asked for.
+    """
     ctx.obj = _stores(_results(results), profile)
     if ctx.invoked_subcommand in (None, "list"):
         _list_runs(ctx.obj, stale)
@@ -155,17 +159,62 @@ def runs_list():
 @click.pass_obj
 def runs_show(stores, name):
     """Settings and numbers of the run whose name begins with NAME."""
-    found = [record for store in stores.values() for record in store.records() if record.name.startswith(name)]
-    if len(found) != 1:
-        known = ", ".join(str(record.folder) for record in found)
-        count = len(found) or "no"
-        raise InputError(f"{count} stored runs have a name that begins with {name!r}{known and f': {known}'}")
-    [record] = found
+    record = _find(stores, name)
     for key, value in record.config.items():
         click.echo(f"{key:<24} {value}")
     commit = f"{record.commit}{' and changes' if record.dirty else ''}"
     click.echo(f"\n{record.device}, {record.seconds:.0f} s, commit {commit}\n")
     _print_record(record.name, record.metrics, record.folder, classes=True)
+
+
+@main.command()
+@click.argument("name", metavar="RUN")
+@click.option("--protocols", is_flag=True, help="Under every convention that papers score by, side by side.")
+@click.option("--profile", **AMONG)
+@click.option("--results", **RESULTS)
+def score(name, protocols, profile, results):
+    """Numbers of a stored run from its stored scores, by the present code: nothing is trained or predicted.
+
+    RUN is the beginning of its name, or its folder. The record stays as it is.
+
+    With --protocols: mAP by kind of average precision (raw, voc10, voc07), C-F1 and O-F1 by the rule that chooses an
+    image's labels (top-3, p > 0.5, ...) and by definition, each for every way to count difficult objects, and how far
+    the lowest and the highest of these numbers lie apart.
+    """
+    from mlic_core.study.record import equal
+
+    record = _find(_stores(_results(results), profile), name)
+    if protocols:
+        return _print_protocols(record)
+    metrics = _present_metrics(record)
+    _print_record(record.name, metrics, record.folder, classes=True)
+    if not equal({key: record.metrics.get(key) for key in metrics}, metrics):
+        click.echo("these numbers differ from the stored ones, which are renewed when the run is asked for", err=True)
+
+
+@main.command()
+@click.argument("name", metavar="RUN")
+@click.option("--out", default="", metavar="FILE", help="Where to.  [default: submissions/ beside the profile's runs]")
+@click.option(
+    "--competition",
+    type=click.Choice(["comp1", "comp2"]),
+    default="comp1",
+    show_default=True,
+    help="comp1: trained on VOC's data alone; comp2: on other data too, such as ImageNet.",
+)
+@click.option("--profile", **AMONG)
+@click.option("--results", **RESULTS)
+def submit(name, out, competition, profile, results):
+    """Write the scores of a stored run as the PASCAL VOC evaluation server takes them.
+
+    RUN is the beginning of its name, or its folder. The archive holds results/VOC2012/Main/COMP_cls_test_CLASS.txt
+    for each of the 20 classes, with one line an image: its id and the logit.
+    """
+    from mlic_core.study.submission import what_next, write_submission
+
+    record = _find(_stores(_results(results), profile), name)
+    path = write_submission(record, Path(out).expanduser() if out else None, competition)
+    click.echo(f"{_short(path)}\n{what_next(record, competition)}")
 
 
 @main.command()
@@ -238,6 +287,47 @@ def _stores(results: Path, profile: str) -> dict:
     return {folder.name: Store(folder / "runs") for folder in folders}
 
 
+def _find(stores: dict, name: str):
+    """The one stored run of a folder, or whose name begins with `name`."""
+    from mlic_core.study.record import read_record
+
+    folder = Path(name).expanduser()
+    if len(folder.parts) > 1 or (folder / "run.json").is_file():
+        return read_record(folder)
+    found = [record for store in stores.values() for record in store.records() if record.name.startswith(name)]
+    if len(found) != 1:
+        known = ", ".join(str(record.folder) for record in found)
+        count = len(found) or "no"
+        raise InputError(f"{count} stored runs have a name that begins with {name!r}{known and f': {known}'}")
+    return found[0]
+
+
+def _present_metrics(record) -> dict:
+    """As the record's `present_metrics`, but without those by object size where these can't be had."""
+    from mlic_core.study.evaluate import evaluate_scores
+    from mlic_core.study.record import present_metrics
+
+    arrays = record.scores()
+    try:
+        return present_metrics(record)
+    except InputError as error:
+        click.echo(f"without mAP by object size, since the sizes aren't stored with the run: {error}", err=True)
+        return evaluate_scores(arrays, record.config["data.difficult_eval"])
+
+
+def _print_protocols(record) -> None:
+    from mlic_core.metrics import protocol_matrix
+    from mlic_core.study.evaluate import THRESHOLD, probabilities
+    from mlic_core.study.protocols import protocol_text
+
+    arrays, where = record.scores(), f"{record.config['data.name']} {record.config['data.eval']}"
+    logits = arrays["logits"]
+    click.echo(f"run {record.name}: {record.method}, {len(logits)} images of {where}")
+    click.echo(protocol_text(protocol_matrix(logits, arrays["targets"], probabilities=probabilities(logits))))
+    difficult = record.config["data.difficult_eval"]
+    click.echo(f"\nThe record itself follows: raw, difficult={difficult}, p > {THRESHOLD}, harmonic C-F1")
+
+
 def _list_runs(stores: dict, stale: bool) -> None:
     row = "{:<12}  {:<8}  {:<11}  {:<11}  {:<10}  {:>4}  {:>5}  {:>7}  {:>6}  {}"
     click.echo(row.format("name", "profile", "method", "trunk", "data", "seed", "mAP", "time", "age", "").rstrip())
@@ -251,10 +341,12 @@ def _list_runs(stores: dict, stale: bool) -> None:
 def _columns(record) -> tuple:
     from mlic_core.progress import duration
 
-    hours = (time.time() - (record.folder / "run.json").stat().st_mtime) / 3600
+    trained = min(path.stat().st_mtime for path in record.folder.iterdir())  # run.json is younger when it was renewed
+    hours = (time.time() - trained) / 3600
     age = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
     chosen = [record.config[key] for key in ("method.name", "trunk.name", "data.name", "seed")]
-    return (*chosen, _number(record.metrics["mAP"]), duration(record.seconds), age, "stale" if record.stale else "")
+    state = " ".join(word for word in ("stale", "outdated") if getattr(record, word))
+    return (*chosen, _number(record.metrics["mAP"]), duration(record.seconds), age, state)
 
 
 def _print_record(name: str, metrics: dict, folder: Path, classes: bool = False) -> None:

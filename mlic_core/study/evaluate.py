@@ -1,6 +1,7 @@
 """The numbers of a run from its scores, in percent."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ def evaluate(
     metrics |= {name: _percent(value) for name, value in scores.items()}
     ap = average_precision(logits, targets)
     return metrics | {"AP": {label: _percent(value) for label, value in zip(labels, ap.tolist(), strict=True)}}
+
+
+def evaluate_scores(arrays: Mapping[str, np.ndarray], difficult: str) -> dict[str, Any]:
+    """Metrics of a run from its arrays, such as a record's `scores()`: logits, targets, labels, and where there are
+    any, steps and largest."""
+    labels = tuple(arrays["labels"].tolist())
+    optional = {name: arrays.get(name) for name in ("steps", "largest")}
+    return evaluate(arrays["logits"], arrays["targets"], labels, difficult=difficult, **optional)
 
 
 def only_of_size(

@@ -14,7 +14,8 @@ from mlic_core.progress import duration, say
 from mlic_core.study import report
 from mlic_core.study.experiments import Experiment, from_settings, open_split
 from mlic_core.study.profile import load_profile
-from mlic_core.study.store import Record, Store
+from mlic_core.study.record import Record
+from mlic_core.study.store import Store
 
 if TYPE_CHECKING:
     import pandas

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,37 +18,74 @@ from mlic_core.models import METHODS
 from mlic_core.paths import repository_root
 
 PACKAGE = Path(__file__).resolve().parents[1]
-COMMON = ("mlic_core.models.backbones", "mlic_core.training", "mlic_core.metrics", "mlic_core.study.evaluate")
+COMMON = ("mlic_core.models.backbones", "mlic_core.training")
+SCORING = ("mlic_core.study.evaluate",)
 WITHOUT_EFFECT = ("mlic_core.errors", "mlic_core.paths", "mlic_core.progress")  # on any number of a run
+METRICS = "mlic_core.metrics"
 
 
 @cache
 def code_digest(method: str, data: str) -> str:
-    """SHA-256 over the syntax trees, docstrings aside, of the package's modules that such a run executes.
+    """SHA-256 over the syntax trees, docstrings aside, of the package's modules that made a run's weights and scores.
 
-    These are the modules of the method, the data set, the trunks, training and scoring, and what they import. A
-    comment or a docstring changes nothing, and neither does the version of Python. "" for a method or a data set
-    that the package does not have.
+    These are the modules of the method, the data set, the trunks and training, and what they import, but not the
+    metrics: see `scoring_digest`. A comment or a docstring changes nothing, and neither does the version of Python.
+    "" for a method or a data set that the package does not have.
     """
     if method not in METHODS or data not in DATASETS:
         return ""
     sources = [METHODS[method].__module__, f"mlic_core.data.{DATASETS[data]}", *COMMON]
     if data.startswith("picto-"):
         sources.append("mlic_core.data.picto")
-    found: dict[str, str] = {}
-    while sources:
-        module = sources.pop()
-        text = None if module in found or module in WITHOUT_EFFECT else _source(module)
-        if text is not None:
-            found[module], imports = _parse(text)
-            sources += imports
+    # Training computes one metric, to show it in the history. It moves no weight, so the metrics stay out here too.
+    return _digest(modules(sources, without=(*WITHOUT_EFFECT, METRICS)))
+
+
+@cache
+def scoring_digest() -> str:
+    """SHA-256, as `code_digest`, over the modules that turn stored scores into a run's metrics.
+
+    A change here asks for no training: metrics are computed again from the scores.
+    """
+    return _digest(modules(SCORING, without=WITHOUT_EFFECT))
+
+
+def _digest(found: dict[str, str]) -> str:
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 
 
+def modules(sources: Iterable[str], *, without: Iterable[str]) -> dict[str, str]:
+    """What the modules `sources` and those that they import from this package do, by module.
+
+    A package's __init__ is read only to find the modules of the names that are imported from it.
+    """
+    found: dict[str, str] = {}
+    waiting = list(sources)
+    while waiting:
+        name = waiting.pop()
+        if name in found or any(f"{name}.".startswith(f"{left_out}.") for left_out in without):
+            continue
+        if (text := _source(name)) is not None:
+            found[name], imports = _parse(text)
+            waiting += imports
+        elif origin := _origin(name):
+            waiting.append(origin)
+    return found
+
+
 def _source(module: str) -> str | None:
-    """Text of a module of the package; None for what is none. A package's __init__ is not followed."""
+    """Text of a module of this package; None for what is none, or a package."""
     path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
     return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _origin(name: str) -> str | None:
+    """The module from which a package takes a name: mlic_core.metrics.ap for mlic_core.metrics.average_precision."""
+    package, _, own = name.rpartition(".")
+    for node in ast.walk(ast.parse(_source(f"{package}.__init__") or "")):
+        if isinstance(node, ast.ImportFrom) and own in {alias.asname or alias.name for alias in node.names}:
+            return node.module
+    return None
 
 
 @cache

@@ -8,8 +8,9 @@ from statistics import mean, stdev
 import pandas
 
 from mlic_core.errors import InputError
+from mlic_core.study.record import Record
 from mlic_core.study.report import check_codes, markdown
-from mlic_core.study.store import Record, Store
+from mlic_core.study.store import Store
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 OWN_COLUMNS = ("seed", "method.name", "method.pooling", "data.name")  # settings that have a column or are averaged

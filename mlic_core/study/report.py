@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
-    from mlic_core.study.store import Record
+    from mlic_core.study.record import Record
 
 MANIFEST = "manifest.json"
 DPI = 120
@@ -81,8 +81,9 @@ def _save(folder: Path, entry: str, contents: Mapping[str, bytes], caption: str,
 
 
 def check_codes(runs: Iterable["Record"]) -> None:
-    """Raise InputError if runs of one method on one data set were made by different code."""
+    """Raise InputError if runs of one method on one data set were made, or any runs scored, by different code."""
     made_by: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    scored_by: dict[str, str] = {}
     for record in runs:
         codes = made_by[record.config["method.name"], record.config["data.name"]]
         codes.setdefault(record.code, record.name)
@@ -90,4 +91,11 @@ def check_codes(runs: Iterable["Record"]) -> None:
             raise InputError(
                 f"runs {' and '.join(codes.values())} of {record.config['method.name']} were made by different code "
                 "and can't share a table; `mlic runs --stale` lists what to remove and train again"
+            )
+        scored_by.setdefault(record.scoring, record.name)
+        if len(scored_by) > 1:
+            raise InputError(
+                f"the metrics of runs {' and '.join(scored_by.values())} were computed by different code and can't "
+                "share a table; `mlic reproduce` asks for each run of its notebooks and so computes them again from "
+                "the stored scores"
             )

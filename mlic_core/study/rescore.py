@@ -6,7 +6,8 @@ from typing import Any
 from mlic_core.errors import InputError
 from mlic_core.study.experiments import Experiment, from_settings, open_split, settings
 from mlic_core.study.files import exclusive, write_json
-from mlic_core.study.store import Record, Store, new_model, score
+from mlic_core.study.record import Record
+from mlic_core.study.store import Store, new_model, score
 
 RESCORED = "rescored.json"
 
@@ -15,8 +16,9 @@ def rescore(store: Store, experiment: Experiment, **options: Any) -> dict[str, A
     """Metrics of an experiment's trained model, as `evaluate` returns them, with options of its method changed for
     scoring alone: `rescore(store, experiment, **{"method.tau": 0.3})`.
 
-    They are kept in the run's folder: scored once, and found again where the model itself was not kept. Trains the
-    run if there is none. Raises InputError for what is no option of the method, and for a run that other code made.
+    They are kept in the run's folder: scored once, and found again where the model itself was not kept, but scored
+    again when the metrics' code changes, since the scores are not kept. Trains the run if there is none. Raises
+    InputError for what is no option of the method, and for a run that other code made.
     """
     changed = from_settings(settings(experiment) | options)
     before, after = settings(experiment), settings(changed)
@@ -29,9 +31,9 @@ def rescore(store: Store, experiment: Experiment, **options: Any) -> dict[str, A
     key, path = json.dumps(differing, sort_keys=True), record.folder / RESCORED
     with exclusive(record.folder / ".rescored.lock", f"run {record.name} is being scored by another process"):
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if kept.get(key, {}).get("code") != record.code:
-            metrics = _score(store, experiment, changed, record)
-            kept[key] = {"code": record.code, "metrics": metrics}
+        made_by = {"code": record.code, "scoring": record.scoring}
+        if made_by != {digest: kept.get(key, {}).get(digest) for digest in made_by}:
+            kept[key] = made_by | {"metrics": _score(store, experiment, changed, record)}
             write_json(path, dict(sorted(kept.items())))
     return kept[key]["metrics"]
 

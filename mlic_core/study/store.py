@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +21,14 @@ from mlic_core.errors import InputError
 from mlic_core.models import build_model, build_trunk
 from mlic_core.progress import duration, say, track
 from mlic_core.study import provenance
-from mlic_core.study.evaluate import evaluate
+from mlic_core.study.evaluate import evaluate_scores
 from mlic_core.study.experiments import Experiment, config, from_settings, open_splits, run_name
 from mlic_core.study.files import exclusive, write_atomically, write_json
+from mlic_core.study.record import Record, describe, read_record, renewed, write_record
 from mlic_core.training import CHECKPOINT, IN_MEMORY, decode, fit, predict
 
 STAMP = "checkpoint.json"  # by which code an unfinished run was begun, and how long it took so far
 AGREEMENT = 1.0  # mAP points by which a retrained model may differ on another machine
-
-
-@dataclass(frozen=True)
-class Record:
-    """A finished run. `metrics` are in percent, `seconds` of training and scoring, `peak_memory` in bytes."""
-
-    folder: Path
-    name: str
-    config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    seconds: float
-    peak_memory: int | None
-    versions: Mapping[str, str]
-    commit: str | None
-    dirty: bool | None
-    device: str
-    code: str
-
-    @property
-    def method(self) -> str:
-        """The method's name."""
-        return self.config["method.name"]
-
-    @property
-    def stale(self) -> bool:
-        """Whether the package's code for such a run has changed since."""
-        return self.code != provenance.code_digest(self.method, self.config["data.name"])
-
-    def scores(self) -> dict[str, np.ndarray]:
-        """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,), and steps fp32
-        (N, T, C) where the method has them."""
-        with np.load(self.folder / "scores.npz") as arrays:
-            return dict(arrays)
-
-    def history(self) -> list[dict[str, float | int]]:
-        """One dict an epoch, as `fit` returns them."""
-        return [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
 
 
 class Store:
@@ -94,23 +57,30 @@ class Store:
     def run(self, experiment: Experiment) -> Record:
         """The record of an experiment, trained first if there is none; resumes where a killed run stopped.
 
-        A second process that asks for the same run waits. Raises InputError for missing or broken input, and then
-        leaves nothing behind.
+        Metrics of a stored run that other code computed are computed again from its scores. A second process that
+        asks for the same run waits. Raises InputError for missing or broken input, and then leaves nothing behind.
         """
-        if record := self.get(experiment):
+        if self.get(experiment) is None:
+            self._train(experiment)
+        record = self.get(experiment)
+        if not record.outdated:
             return record
+        with self._exclusive(record.name):
+            record = read_record(record.folder)  # another process may have renewed it meanwhile
+            return renewed(record, experiment.data) if record.outdated else record
+
+    def _train(self, experiment: Experiment) -> None:
         name, splits = run_name(experiment), open_splits(experiment.data)
         model = new_model(experiment, len(splits["train"].labels))
         for dataset in splits.values():  # a broken file is found before an hour of training
             check_images(dataset)
         with self._exclusive(name):
-            if record := self.get(experiment):
-                return record
+            if self.get(experiment):  # by the process that had the lock before
+                return
             folder = self.folder / name
             with _fresh_folder(folder):
                 outcome = train(model, experiment, splits, folder)
                 _finish(folder, name, experiment, model, splits["eval"], outcome)
-            return read_record(folder)
 
     def model(self, experiment: Experiment) -> nn.Module:
         """The trained model of an experiment, in evaluation mode.
@@ -149,7 +119,7 @@ class Store:
         return found[0]
 
     def _exclusive(self, name: str):
-        return exclusive(self.folder / f".{name}.lock", f"another process is training run {name}: waiting for it")
+        return exclusive(self.folder / f".{name}.lock", f"another process is at work on run {name}: waiting for it")
 
 
 def _unused(key: str, experiment: Experiment) -> bool:
@@ -167,18 +137,6 @@ def _fresh_folder(folder: Path) -> Iterator[None]:
         if fresh:
             shutil.rmtree(folder)
         raise
-
-
-def read_record(folder: str | Path) -> Record:
-    """A finished run from its folder. Raises InputError if the folder holds none."""
-    path = Path(folder) / "run.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Record(folder=Path(folder), **content)
-    except FileNotFoundError:
-        raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
-    except (json.JSONDecodeError, TypeError) as error:
-        raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
 
 
 def new_model(experiment: Experiment, num_classes: int) -> nn.Module:
@@ -239,9 +197,8 @@ def score(model: nn.Module, dataset: MultiLabelDataset, difficult: str) -> tuple
     arrays = {"logits": logits, "targets": dataset.targets}
     arrays |= {"ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
     arrays |= {"steps": steps} if steps is not None else {}
-    largest = dataset.largest_objects() if dataset.has_boxes else None
-    metrics = evaluate(logits, dataset.targets, dataset.labels, difficult=difficult, steps=steps, largest=largest)
-    return arrays, metrics
+    arrays |= {"largest": dataset.largest_objects()} if dataset.has_boxes else {}
+    return arrays, evaluate_scores(arrays, difficult)
 
 
 def _begin(folder: Path, code: str) -> float:
@@ -281,16 +238,11 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
         dirty=dirty,
         device=provenance.device_name(),
         code=provenance.code_digest(experiment.method.name, experiment.data.name),
+        scoring=provenance.scoring_digest(),
     )
-    write_json(folder / "run.json", {item.name: getattr(record, item.name) for item in fields(Record)[1:]})
+    write_record(record)
     _remove_checkpoint(folder)
     say(f"run {name}: {describe(record)}, {duration(record.seconds)}")
-
-
-def describe(record: Record) -> str:
-    """A run in a few words: method, seed and mAP."""
-    value = record.metrics["mAP"]
-    return f"{record.method} seed {record.config['seed']}, mAP {'undefined' if value is None else f'{value:.1f}'}"
 
 
 def _save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:

@@ -1,0 +1,159 @@
+"""A finished run on disk: what its folder holds, and its metrics by the present code."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from mlic_core.errors import InputError
+from mlic_core.progress import say
+from mlic_core.study import provenance
+from mlic_core.study.evaluate import SIZES, evaluate_scores
+from mlic_core.study.experiments import Data, from_settings, open_split
+from mlic_core.study.files import write_json
+
+ROUNDING = 1e-9  # percent points by which sums may differ between machines
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run. `metrics` are in percent, `seconds` of training and scoring, `peak_memory` in bytes.
+
+    `code` is the digest of the code that made its weights and scores, `scoring` of the code that made its metrics.
+    """
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    seconds: float
+    peak_memory: int | None
+    versions: Mapping[str, str]
+    commit: str | None
+    dirty: bool | None
+    device: str
+    code: str
+    scoring: str = ""  # of a record from before there was this digest
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return self.config["method.name"]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the package's code for such a run has changed since."""
+        return self.code != provenance.code_digest(self.method, self.config["data.name"])
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the code that computes metrics has changed since; `renewed` computes them again."""
+        return self.scoring != provenance.scoring_digest()
+
+    def scores(self) -> dict[str, np.ndarray]:
+        """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,); where the method has
+        them, steps fp32 (N, T, C); and where the data have boxes, largest fp32 (N, C), as `largest_objects` gives it,
+        which early records lack. Raises InputError when the file is missing or broken.
+        """
+        path = self.folder / "scores.npz"
+        remedy = f"put it back, or remove {self.folder} to train the run again"
+        try:
+            with open(path, "rb") as file, np.load(file) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            raise InputError(f"run {self.name} is stored without its scores: {path} is missing; {remedy}") from None
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(f"cannot read {path} ({error}); {remedy}") from error
+
+    def history(self) -> list[dict[str, float | int]]:
+        """One dict an epoch, as `fit` returns them."""
+        return [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
+
+
+def read_record(folder: str | Path) -> Record:
+    """A finished run from its folder. Raises InputError if the folder holds none."""
+    path = Path(folder) / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Record(folder=Path(folder), **content)
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
+
+
+def write_record(record: Record) -> None:
+    """Write run.json, in one step."""
+    write_json(record.folder / "run.json", {item.name: getattr(record, item.name) for item in fields(Record)[1:]})
+
+
+def describe(record: Record) -> str:
+    """A run in a few words: method, seed and mAP."""
+    return f"{record.method} seed {record.config['seed']}, mAP {_shown(record.metrics['mAP'], 1)}"
+
+
+def renewed(record: Record, data: Data) -> Record:
+    """The record with its metrics by the present code, kept in its run.json. Raises as `present_metrics` does.
+
+    Says so if a number changed. Numbers that differ in rounding alone stay, so that committed records do.
+    """
+    metrics = present_metrics(record, data)
+    same = equal(record.metrics, metrics)
+    new = replace(record, metrics=record.metrics if same else metrics, scoring=provenance.scoring_digest())
+    write_record(new)
+    if not same:
+        before, after = (_shown(one.metrics["mAP"], 2) for one in (record, new))
+        say(f"run {record.name} scored again, since the metrics' code has changed: mAP {before} before, {after} now")
+    return new
+
+
+def present_metrics(record: Record, data: Data | None = None) -> dict[str, Any]:
+    """Metrics of a run from its stored scores, by the present code and without the model.
+
+    data: where its data set is, for a record that has metrics by object size but is too early to hold the sizes
+    themselves; by default the place of a picto-voc that is drawn here. Raises InputError without scores or, for such
+    a record, without that data set's boxes.
+    """
+    arrays = record.scores()
+    if "largest" not in arrays and any(f"mAP {size} objects" in record.metrics for size in SIZES):
+        arrays["largest"] = _sizes(record, arrays, data or _recorded_data(record))
+    return evaluate_scores(arrays, record.config["data.difficult_eval"])
+
+
+def _recorded_data(record: Record) -> Data:
+    return from_settings({key: value for key, value in record.config.items() if key.startswith("data.")}).data
+
+
+def _sizes(record: Record, arrays: Mapping[str, np.ndarray], data: Data) -> Float32[np.ndarray, "images classes"]:
+    dataset = open_split(data, data.eval_split)
+    if dataset.ids != tuple(arrays["ids"].tolist()):
+        raise InputError(
+            f"run {record.name} was scored on other images than {data.name} has in {data.eval_split}; "
+            "give the folder of the ones it saw as data.root"
+        )
+    if not dataset.has_boxes:
+        raise InputError(
+            f"run {record.name} has metrics by object size, but {data.name} has lost its annotations; put them back"
+        )
+    return dataset.largest_objects()
+
+
+def equal(stored: Any, new: Any) -> bool:
+    """Whether metrics are the same but for rounding."""
+    if isinstance(stored, Mapping) and isinstance(new, Mapping):
+        return stored.keys() == new.keys() and all(equal(stored[key], new[key]) for key in stored)
+    if isinstance(stored, list) and isinstance(new, list):
+        return len(stored) == len(new) and all(map(equal, stored, new))
+    if isinstance(stored, (int, float)) and isinstance(new, (int, float)):
+        return abs(stored - new) <= ROUNDING
+    return stored == new
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
