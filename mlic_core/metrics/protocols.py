@@ -27,8 +27,8 @@ class Rule(NamedTuple):
         return " and ".join(parts + ([f"p > {self.threshold:g}"] if self.threshold is not None else []))
 
 
-# CNN-RNN takes the top 3, MCAR p > 0.6, others 0.5; RDAR names top 3 and 0.5 together, and MCAR's columns "top 3" have a
-# precision that only top 3 and 0.6 together can give.
+# CNN-RNN takes the top 3, MCAR p > 0.6, others 0.5; RDAR names top 3 and 0.5 together, and MCAR's columns "top 3" have
+# a precision that only top 3 and 0.6 together can give.
 RULES = (
     Rule(top_k=3),
     Rule(threshold=0.5),
