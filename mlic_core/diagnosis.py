@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mlic_core.attention import coverage, label_recall, pad
 from mlic_core.data.base import MultiLabelDataset
+from mlic_core.images import decode, prepare_images
 from mlic_core.models import mcar
-from mlic_core.training import decode, default_device, predict, prepare_images
+from mlic_core.training import default_device, predict
 
 BATCH = 100
 SMALL = 0.2  # an object is small when the square root of its share of the image's area is below this

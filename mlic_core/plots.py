@@ -110,10 +110,12 @@ def contact_sheet(
 
 
 @styled
-def training_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
+def training_curves(
+    histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], *, loss: str = CURVES["loss"]
+) -> Figure:
     """Loss and validation mAP by epoch: for each name the mean over its runs, and the range of the runs as a band.
 
-    histories: name -> one history (a dict an epoch, as `fit` returns them) for each seed.
+    histories: name -> one history (a dict an epoch, as `fit` returns them) for each seed. loss: what the loss is.
     """
     shown = [key for key in CURVES if all(key in row for runs in histories.values() for run in runs for row in run)]
     figure, axes = new_figure(1, len(shown), size=(3.4 * len(shown), 2.6))
@@ -123,7 +125,7 @@ def training_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]
             values = np.array([[row[key] for row in run] for run in runs])
             (line,) = axis.plot(epochs, values.mean(0), label=name)
             axis.fill_between(epochs, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-        axis.set(xlabel="epoch", ylabel=CURVES[key])
+        axis.set(xlabel="epoch", ylabel=loss if key == "loss" else CURVES[key])
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.flat[-1].legend()
     return figure

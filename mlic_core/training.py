@@ -2,27 +2,25 @@
 
 import math
 import os
-import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from mlic_core.data.base import MultiLabelDataset
-from mlic_core.data.transforms import color_jitter, random_flip
 from mlic_core.errors import InputError
+from mlic_core.features import Features, compute_features
+from mlic_core.images import prepare_images, read_batches
 from mlic_core.losses import restrict_difficult
 from mlic_core.metrics import mean_average_precision
 from mlic_core.progress import track
 
 CHECKPOINT = "checkpoint.pt"
-IN_MEMORY = 2 * 1024**3  # bytes of decoded images of one split that are kept; larger splits are read as they are used
 
 
 @dataclass(frozen=True)
@@ -87,10 +85,12 @@ class Recipe:
 
 
 class Scores(NamedTuple):
-    """What a model says about every image of a data set, in its order."""
+    """What a model says about every image of a data set, in its order: the fields of its `Prediction`s."""
 
     logits: Float32[np.ndarray, "images classes"]
-    steps: Float32[np.ndarray, "images steps classes"] | None
+    steps: Float32[np.ndarray, "images steps classes"] | None = None
+    paths: Int64[np.ndarray, "images beams length"] | None = None
+    path_log_probs: Float32[np.ndarray, "images beams"] | None = None
 
 
 def default_device() -> torch.device:
@@ -108,8 +108,13 @@ def fit(
     monitor: MultiLabelDataset | None = None,
     folder: Path | None = None,
     label: str = "",
+    cached: bool = True,
 ) -> list[dict]:
     """Train `model` in place; returns one dict an epoch: the mean of each loss term, the learning rate, monitor mAP.
+
+    A model with a frozen trunk is trained on the features that `compute_features` keeps, and so only its head runs;
+    cached=False sends every image through the trunk in every epoch instead. A model that has a method `observe` is
+    shown the targets first.
 
     With a `folder` every epoch ends in a checkpoint there, and training goes on from the one it finds: on a CPU to the
     same bits as without the interruption. `monitor` is scored after each epoch, for the history only.
@@ -122,21 +127,24 @@ def fit(
     optimizer = recipe.build_optimizer(model.param_groups(recipe))
     peaks = [group["lr"] for group in optimizer.param_groups]
     targets = restrict_difficult(torch.from_numpy(dataset.targets), difficult)
+    if hasattr(model, "observe"):
+        model.observe(targets)
+    stored = _frozen_features(model, dataset, recipe) if cached and is_frozen(model) else None
     checkpoint = folder / CHECKPOINT if folder else None
     history = _resume(checkpoint, model, optimizer)
     batches = -(-len(dataset) // recipe.batch_size)
-    steps = _epoch_batches(dataset, recipe, seed, first=len(history))
+    steps = _epoch_batches(model, dataset, recipe, seed, first=len(history), stored=stored)
     progress = track(steps, total=recipe.epochs * batches, initial=len(history) * batches, label=label or "training")
     sums: dict[str, Tensor] = {}
-    for epoch, batch, images, index, generator in progress:
+    for epoch, batch, inputs, index in progress:
         step = epoch * batches + batch
         if batch == 0:
             _start_epoch(model, recipe, seed, epoch)
             sums = {}
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * recipe.lr_factor(step, batches)
-        images = prepare_images(images.to(device), model.trunk, recipe, generator)
-        terms = _step(model, optimizer, recipe, images, targets[index].to(device))
+        apply = model if stored is None else model.head
+        terms = _step(model, apply, optimizer, recipe, inputs, targets[index].to(device))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value * len(index)
         if batch + 1 == batches:
@@ -147,10 +155,10 @@ def fit(
     return history
 
 
-def _step(model, optimizer, recipe: Recipe, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    use_bf16 = recipe.bf16 and computes_in_bf16(images.device)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=use_bf16):
-        prediction = model(images, targets)
+def _step(model, apply, optimizer, recipe: Recipe, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    use_bf16 = recipe.bf16 and computes_in_bf16(inputs.device)
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=use_bf16):
+        prediction = apply(inputs, targets)
     terms = model.loss(prediction, targets)
     optimizer.zero_grad(set_to_none=True)
     sum(terms.values()).backward()
@@ -194,89 +202,66 @@ def computes_in_bf16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def prepare_images(
-    images: UInt8[Tensor, "batch 3 height width"],
-    trunk: nn.Module,
-    recipe: Recipe | None = None,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch 3 height width"]:
-    """Images of 0 to 255 as a model takes them: scaled, changed at random as `recipe` says, normalised by the trunk."""
-    images = images.float() / 255
-    if recipe is not None and recipe.jitter:
-        images = color_jitter(images, recipe.jitter, generator)
-    if recipe is not None and recipe.flip:
-        images = random_flip(images, generator)
-    mean, std = (torch.tensor(value, device=images.device).view(3, 1, 1) for value in (trunk.mean, trunk.std))
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 @torch.inference_mode()
 def predict(model: nn.Module, dataset: MultiLabelDataset, *, batch_size: int = 100, label: str = "") -> Scores:
-    """Score every image in fp32. The model is left in evaluation mode. Raises InputError for unreadable images."""
+    """Score every image in fp32; of a frozen trunk the cached features are used.
+
+    The model is left in evaluation mode. Raises InputError for unreadable images.
+    """
     device = default_device()
     model.to(device, memory_format=torch.channels_last).eval()
     torch.manual_seed(0)  # for methods that draw at random when they predict
-    logits, steps = [], []
+    stored = compute_features(model, dataset) if is_frozen(model) else None
+    apply = model if stored is None else model.head
+    found: dict[str, list[Tensor]] = {}
     order = torch.arange(len(dataset)).split(batch_size)
-    for images in track(_read_batches(dataset, order), total=len(order), label=label or "predicting"):
-        prediction = model(prepare_images(images.to(device), model.trunk))
-        logits.append(prediction.logits.float().cpu())
-        if prediction.steps is not None:
-            steps.append(prediction.steps.float().cpu())
-    return Scores(torch.cat(logits).numpy(), torch.cat(steps).numpy() if steps else None)
+    batches = _inputs(model, dataset, order, stored, device)
+    for inputs in track(batches, total=len(order), label=label or "predicting"):
+        prediction = apply(inputs)._asdict()
+        for name in Scores._fields:
+            if prediction[name] is not None:
+                found.setdefault(name, []).append(prediction[name].cpu())
+    return Scores(**{name: _joined(parts) for name, parts in found.items()})
 
 
-def _epoch_batches(dataset, recipe: Recipe, seed: int, first: int) -> Iterator[tuple]:
-    """Epoch, batch, images, their indices and the generator of the epoch's random changes."""
+def _joined(parts: list[Tensor]) -> np.ndarray:
+    values = torch.cat(parts)
+    return (values.float() if values.is_floating_point() else values).numpy()
+
+
+def is_frozen(model: nn.Module) -> bool:
+    """Whether the method leaves its trunk as it is, so that features can be computed once."""
+    return getattr(model, "frozen", False)
+
+
+def _frozen_features(model: nn.Module, dataset: MultiLabelDataset, recipe: Recipe) -> Features:
+    if recipe.jitter:
+        raise InputError(
+            f"recipe.jitter={recipe.jitter}: the features of a frozen trunk are computed once, so that colours can't "
+            "change; set recipe.jitter=0"
+        )
+    return compute_features(model, dataset, mirrored=recipe.flip)
+
+
+def _epoch_batches(model, dataset, recipe: Recipe, seed: int, *, first: int, stored: Features | None) -> Iterator:
+    """Epoch, batch, what the model takes, and the indices of the images; changed at random, anew in every epoch."""
+    device = default_device()
     for epoch in range(first, recipe.epochs):
         generator = torch.Generator().manual_seed(_mix(seed, epoch, 0))
         order = torch.randperm(len(dataset), generator=generator).split(recipe.batch_size)
-        for batch, images in enumerate(_read_batches(dataset, order)):
-            yield epoch, batch, images, order[batch], generator
+        batches = _inputs(model, dataset, order, stored, device, recipe, generator)
+        for batch, inputs in enumerate(batches):
+            yield epoch, batch, inputs, order[batch]
 
 
-_decoded: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def _read_batches(dataset, order) -> Iterator[UInt8[Tensor, "batch 3 size size"]]:
-    """The batches of `order`, from memory where the whole split fits, else decoded two batches ahead."""
-    if len(dataset) * 3 * dataset.size**2 <= IN_MEMORY:
-        images = decode(dataset)
-        yield from (images[index] for index in order)
+def _inputs(model, dataset, order, stored: Features | None, device, recipe=None, generator=None) -> Iterator[Tensor]:
+    """Stored features, or images ready for the trunk, in the order of the indices."""
+    if stored is not None:
+        yield from (stored.batch(index, generator).to(device) for index in order)
         return
-    loader = torch.utils.data.DataLoader(
-        _Pictures(dataset), batch_sampler=[index.tolist() for index in order], num_workers=os.cpu_count() or 1
-    )
-    yield from loader
-
-
-def decode(dataset: MultiLabelDataset) -> UInt8[Tensor, "images 3 size size"]:
-    """Every image of the data set, read once and kept while the data set object lives."""
-    if dataset not in _decoded:
-        with torch.inference_mode(False):  # kept for training, even if a prediction is the first to ask
-            images = torch.empty(len(dataset), 3, dataset.size, dataset.size, dtype=torch.uint8)
-
-        def read(index: int) -> None:
-            images[index] = dataset.read(index)
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in track(pool.map(read, range(len(dataset))), total=len(dataset), label=f"reading {dataset.split}"):
-                pass
-        _decoded[dataset] = images
-    return _decoded[dataset]
-
-
-class _Pictures(torch.utils.data.Dataset):
-    """The images alone, undivided by 255: a quarter of the bytes between processes."""
-
-    def __init__(self, dataset: MultiLabelDataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> UInt8[Tensor, "3 size size"]:
-        return self.dataset.read(index)
+    changes = {} if recipe is None else {"jitter": recipe.jitter, "flip": recipe.flip}
+    for images in read_batches(dataset, order):
+        yield prepare_images(images.to(device), model.trunk, generator=generator, **changes)
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:

@@ -31,7 +31,7 @@ def test_names_are_unique_and_begin_with_the_module():
     names = [one.name for one in SMALL]
     assert {"metrics/map/sklearn", "metrics/map/torchmetrics", "metrics/map/loop"} <= set(names)
     assert len(set(names)) == len(names)
-    assert [name for name in names if not re.fullmatch(r"[a-z]+/[a-z0-9-]+/[a-z0-9-]+(/\d+x\d+)?", name)] == []
+    assert [name for name in names if not re.fullmatch(r"[a-z_]+/[a-z0-9_-]+/[a-z0-9_-]+(/[\dx]+)?", name)] == []
 
 
 def test_a_side_that_disagrees_is_not_timed():

@@ -411,7 +411,7 @@ def test_a_failed_attempt_does_not_stand_in_the_way_of_the_next(voc, tmp_path):
     (["reproduce", "--profile", "smoke", "--only", "00", "77"], "no notebook is called '77'"),
     (["reproduce", "--profile", "smoke", "-p", "epohcs", "3"], "-p epohcs: no notebook has this parameter"),
     (["run", "--profile", "quik"], "no profile is named 'quik'"),
-    (["data", "prepare", "voc2012"], "only picto-voc is drawn here"),
+    (["data", "prepare", "voc2012"], "only picto-voc and picto-coco are drawn here"),
     (["data", "prepare", "picto-voc", "--set", "sizes=3"], "unknown setting 'data.picto.sizes'"),
     (["data", "prepare", "picto-voc", "--train", "0"], "need at least one scene"),
     (["data", "check", "voc2012"], "data.root: voc2012 needs the folder"),

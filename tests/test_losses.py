@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mlic_core.losses import binary_cross_entropy, restrict_difficult
+from mlic_core.losses import binary_cross_entropy, restrict_difficult, softmax_cross_entropy, warp
 from mlic_core.models.pooling import ClassHead, global_pool
 
 
@@ -21,6 +21,91 @@ def test_binary_cross_entropy_of_an_all_ignored_batch_is_zero_with_zero_gradient
     loss = binary_cross_entropy(logits, torch.full((3, 4), -1, dtype=torch.int8))
     loss.backward()
     assert loss.item() == 0 and logits.grad.abs().max() == 0
+
+
+def plain_softmax(logits, targets):
+    """Image by image, class by class."""
+    terms = []
+    for scores, present in zip(logits.tolist(), targets.tolist(), strict=True):
+        labels = [c for c, value in enumerate(present) if value == 1]
+        total = sum(math.exp(scores[c]) for c, value in enumerate(present) if value >= 0)
+        if labels:
+            terms.append(-sum(math.log(math.exp(scores[c]) / total) for c in labels) / len(labels))
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+def plain_warp(logits, targets):
+    """Image by image, label by label, over each absent class."""
+    terms = []
+    for scores, present in zip(logits.tolist(), targets.tolist(), strict=True):
+        labels = [c for c, value in enumerate(present) if value == 1]
+        term = 0.0
+        for p in labels:
+            margins = [1 - scores[p] + scores[n] for n, value in enumerate(present) if value == 0]
+            hinges = [margin for margin in margins if margin > 0]
+            if hinges:
+                term += sum(1 / i for i in range(1, len(hinges) + 1)) * sum(hinges) / len(hinges)
+        if labels:
+            terms.append(term)
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+def drawn(seed, batch=6, classes=9):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(batch, classes, dtype=torch.float64, generator=generator)
+    return logits, torch.randint(-1, 2, (batch, classes), generator=generator).to(torch.int8)
+
+
+@pytest.mark.parametrize(("loss", "plain"), [(softmax_cross_entropy, plain_softmax), (warp, plain_warp)])
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_over_several_labels_equal_a_plain_loop(loss, plain, seed):
+    logits, targets = drawn(seed)
+    targets[0], targets[1], targets[2] = 0, -1, 1
+    assert loss(logits, targets).item() == pytest.approx(plain(logits, targets), rel=1e-12)
+    assert loss(logits[:, ::2], targets[:, ::2]).item() == pytest.approx(plain(logits[:, ::2], targets[:, ::2]))
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, warp])
+def test_gradients_of_losses_over_several_labels(loss):
+    logits, targets = drawn(7)
+    targets[0], targets[1], targets[2] = 0, -1, 1
+    assert torch.autograd.gradcheck(loss, (logits.requires_grad_(), targets))
+    (gradient,) = torch.autograd.grad(loss(logits, targets), logits)
+    assert (gradient[targets == -1] == 0).all() and (gradient[:2] == 0).all()
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, warp])
+@pytest.mark.parametrize("value", [0, -1])
+def test_without_any_label_the_loss_is_zero_with_zero_gradient(loss, value):
+    logits = torch.randn(3, 4, requires_grad=True)
+    result = loss(logits, torch.full((3, 4), value, dtype=torch.int8))
+    result.backward()
+    assert result.item() == 0 and logits.grad.abs().max() == 0
+
+
+def test_softmax_cross_entropy_by_hand():
+    logits = torch.tensor([[math.log(2), math.log(3), math.log(5), 50.0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, 1, -1]], dtype=torch.int8)
+    assert softmax_cross_entropy(logits, targets).item() == pytest.approx(-(math.log(0.2) + math.log(0.5)) / 2)
+
+
+def test_warp_by_hand():
+    logits = torch.tensor([[2.0, 1.5, 1.2, 0.9, 9.0, -1.0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, 0, 0, -1, 1]], dtype=torch.int8)
+    # Violators of the 2.0: 1.5 and 1.2, L(2) = 1.5. Of the -1.0: all three absent classes, L(3) = 11/6.
+    expected = 1.5 * (0.5 + 0.2) / 2 + 11 / 6 * (3.5 + 3.2 + 2.9) / 3
+    assert warp(logits, targets).item() == pytest.approx(expected)
+
+
+def test_a_margin_of_exactly_one_is_no_violation():
+    targets = torch.tensor([[1, 0]], dtype=torch.int8)
+    assert warp(torch.tensor([[2.0, 1.0]]), targets).item() == 0
+
+
+@pytest.mark.parametrize("loss", [softmax_cross_entropy, warp])
+def test_losses_of_half_precision_scores_are_computed_in_fp32(loss):
+    logits, targets = drawn(1)
+    assert loss(logits.bfloat16(), targets).dtype == torch.float32
 
 
 def test_difficult_entries_count_as_asked():

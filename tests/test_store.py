@@ -504,7 +504,7 @@ def code_changes(monkeypatch):
     return changes
 
 
-@pytest.mark.parametrize("module", ["models.mcar", "models.pooling", "losses", "training", "data.glyphs"])
+@pytest.mark.parametrize("module", ["models.mcar", "models.pooling", "losses.binary", "training", "data.glyphs"])
 def test_the_code_of_a_run_is_what_it_executes(code_changes, module):
     assert code_changes(f"mlic_core.{module}", lambda text: text + "\nx = 1\n")
 

@@ -16,8 +16,9 @@ import torch
 from mlic_core.data import load_dataset, picto
 from mlic_core.data.transforms import LUMA, color_jitter, random_flip
 from mlic_core.errors import InputError
+from mlic_core.images import decode, prepare_images
 from mlic_core.models import build_model, build_trunk
-from mlic_core.training import Recipe, computes_in_bf16, decode, fit, predict, prepare_images
+from mlic_core.training import Recipe, computes_in_bf16, fit, predict
 
 SPEC = picto.PictoSpec(train=24, val=10, test=10, side=96)
 
@@ -167,7 +168,7 @@ def test_predictions_do_not_depend_on_the_batch_size(train_set):
 def test_images_read_as_needed_equal_those_kept_in_memory(train_set, monkeypatch):
     model = new_model("classifier")
     kept = predict(model, train_set).logits
-    monkeypatch.setattr("mlic_core.training.IN_MEMORY", 0)
+    monkeypatch.setattr("mlic_core.images.IN_MEMORY", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     read = predict(model, train_set).logits
     np.testing.assert_array_equal(kept, read)

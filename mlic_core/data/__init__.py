@@ -7,7 +7,13 @@ from mlic_core.data.base import MultiLabelDataset
 from mlic_core.errors import InputError, did_you_mean
 
 # The module of mlic_core.data that reads each data set, imported when it is asked for.
-DATASETS = {"picto-voc": "voc", "voc2007": "voc", "voc2012": "voc"}
+DATASETS = {
+    "picto-voc": "voc", "voc2007": "voc", "voc2012": "voc",
+    "picto-coco": "coco", "coco2014": "coco", "coco2017": "coco",
+    "nuswide81": "nuswide", "nuswide1000": "nuswide",
+}  # fmt: skip
+# The module that draws it, for the sets that are drawn here.
+DRAWN = {"picto-voc": "picto", "picto-coco": "picto_coco"}
 
 
 def load_dataset(name: str, split: str, *, root: str | Path, size: int) -> MultiLabelDataset:

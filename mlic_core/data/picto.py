@@ -4,26 +4,43 @@ A scene is decided first (classes, places, sizes, angles), then drawn: labels an
 same `PictoSpec` gives the same labels and boxes everywhere, and the same bytes under the versions of `constraints.txt`.
 """
 
-import hashlib
-import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
-from mlic_core.data import glyphs
+from mlic_core.data import scenes
+from mlic_core.data.scenes import SPLITS, Box, Object, Scene
 from mlic_core.errors import InputError
 
-CLASSES = tuple(glyphs.VOC_GLYPHS)
-SPLITS = ("train", "val", "test")
-VERSION = 1  # part of every digest: raise it when the same specification would draw other scenes
+VERSION = 2  # part of every digest: raise it when the same specification would draw other scenes
+
+GLYPHS: dict[str, str] = {  # of each class, the code points of its pictograms
+    "aeroplane": "2708 1F6E9 1F6EB 1F6EC",
+    "bicycle": "1F6B2",
+    "bird": "1F426 1F986 1F985 1F54A 1F99C",
+    "boat": "26F5 1F6A4 1F6A2 1F6E5",
+    "bottle": "1F37E 1F37C 1F9F4",
+    "bus": "1F68C 1F68D 1F690",
+    "car": "1F697 1F698 1F699 1F695",
+    "cat": "1F408 1F431",
+    "chair": "1FA91 1F4BA",
+    "cow": "1F404 1F42E",
+    "diningtable": "1F37D",
+    "dog": "1F415 1F436 1F429 1F9AE",
+    "horse": "1F40E 1F434",
+    "motorbike": "1F3CD 1F6F5",
+    "person": "1F9CD 1F6B6 1F9D1 1F469 1F468 1F3C3",
+    "pottedplant": "1FAB4 1F331",
+    "sheep": "1F411 1F40F",
+    "sofa": "1F6CB",
+    "train": "1F686 1F682 1F684 1F687",
+    "tvmonitor": "1F4FA 1F5A5",
+}
+CLASSES = tuple(GLYPHS)
 
 # Classes that are seen together, and how often a scene is of that kind.
 GROUPS: dict[tuple[str, ...], float] = {
@@ -75,33 +92,9 @@ class PictoSpec:
             raise InputError(f"data.picto.labels: a scene has at most {min(map(len, GROUPS))} classes")
 
 
-class Object(NamedTuple):
-    """One pictogram of a scene: centre, side and box (left, top, right, bottom) in pixels, angle in degrees."""
-
-    label: str
-    code: str
-    centre: tuple[float, float]
-    side: float
-    angle: float
-    flip: bool
-    gains: tuple[float, float, float]
-    box: tuple[int, int, int, int]
-    difficult: bool
-
-
-class Scene(NamedTuple):
-    """Objects from back to front, patches drawn over them (boxes in pixels), and the seed of background and noise."""
-
-    id: str
-    objects: tuple[Object, ...]
-    patches: tuple[tuple[int, int, int, int], ...]
-    seed: tuple[int, ...]
-
-
 def digest(spec: PictoSpec) -> str:
     """Eight hexadecimal characters that name the data set of a specification."""
-    text = json.dumps([VERSION, asdict(spec)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return scenes.digest(VERSION, spec)
 
 
 def compose(spec: PictoSpec, split: str, index: int) -> Scene:
@@ -115,78 +108,29 @@ def compose(spec: PictoSpec, split: str, index: int) -> Scene:
     placed: list[Object] = []
     for name in names:
         placed.append(_place(spec, rng, name, placed))
-    patches = tuple(_patch(rng, item.box) for item in placed if rng.random() < spec.occluders)
+    patches = scenes.patches(rng, placed, spec.occluders)
     objects = tuple(_judge(item, placed[i + 1 :], patches, spec) for i, item in enumerate(placed))
     return Scene(f"{split}_{index:06d}", objects, patches, seed)
 
 
 def _place(spec: PictoSpec, rng: np.random.Generator, label: str, others: list[Object]) -> Object:
-    """A random pictogram of the class at the least covered of eight random places."""
-    codes = glyphs.VOC_GLYPHS[label].split()
+    """A random pictogram of the class, of a random size."""
+    codes = GLYPHS[label].split()
     code = codes[rng.integers(len(codes))]
     low, high = (spec.min_small, spec.min_object) if rng.random() < spec.small else (spec.min_object, spec.max_object)
     side = spec.side * math.exp(rng.uniform(math.log(low), math.log(high)))
-    angle, flip = float(rng.uniform(-spec.angle, spec.angle)), bool(rng.random() < 0.5)
-    gains = tuple(float(gain) for gain in rng.uniform(0.6, 1.2, 3))
-    extent = glyphs.extent(code, side, angle, flip)
-    # The centre may lie so that a tenth of the object is cut off.
-    margin = (extent[2] - extent[0]) * 0.4, (extent[3] - extent[1]) * 0.4
-    best, least = None, math.inf
-    for _ in range(8):
-        centre = tuple(float(rng.uniform(min(m, spec.side / 2), max(spec.side - m, spec.side / 2))) for m in margin)
-        box = tuple(int(np.clip(round(centre[axis % 2] + value), 0, spec.side)) for axis, value in enumerate(extent))
-        overlap = sum(_intersection(box, other.box) / max(1, min(_area(box), _area(other.box))) for other in others)
-        if overlap < least:
-            best, least = (centre, box), overlap
-    return Object(label, code, best[0], side, angle, flip, gains, best[1], False)
+    return scenes.place(rng, label, code, side, others, canvas=spec.side, angle=spec.angle)
 
 
-def _patch(rng: np.random.Generator, box) -> tuple[int, int, int, int]:
-    """A patch over a random side of a box: 15 to 50 % of its width or height."""
-    left, top, right, bottom = box
-    share, edge = rng.uniform(0.15, 0.5), rng.integers(4)
-    width, height = round((right - left) * share), round((bottom - top) * share)
-    return (
-        (left, top, left + width, bottom),
-        (right - width, top, right, bottom),
-        (left, top, right, top + height),
-        (left, bottom - height, right, bottom),
-    )[edge]
-
-
-def _judge(item: Object, later: list[Object], patches, spec: PictoSpec) -> Object:
+def _judge(item: Object, later: Iterable[Object], patches: Iterable[Box], spec: PictoSpec) -> Object:
     """Mark an object difficult if too little of its box is in view."""
-    width, height = (item.box[2] - item.box[0], item.box[3] - item.box[1])
-    extent = glyphs.extent(item.code, item.side, item.angle, item.flip)
-    inside = width * height / max(1.0, (extent[2] - extent[0]) * (extent[3] - extent[1]))
-    grid = np.zeros((max(1, height), max(1, width)), bool)
-    for left, top, right, bottom in [*(other.box for other in later), *patches]:
-        x0, y0 = max(0, left - item.box[0]), max(0, top - item.box[1])
-        grid[y0 : max(0, bottom - item.box[1]), x0 : max(0, right - item.box[0])] = True
-    return item._replace(difficult=bool(inside * (1 - grid.mean()) < spec.difficult))
-
-
-def _area(box) -> int:
-    return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _intersection(a, b) -> int:
-    return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    in_front = [*(other.box for other in later), *patches]
+    return item._replace(difficult=scenes.share_in_view(item, in_front) < spec.difficult)
 
 
 def render(scene: Scene, spec: PictoSpec) -> Image.Image:
     """Draw a scene: RGB, `spec.side` pixels square."""
-    rng = np.random.default_rng([*scene.seed, 1])
-    canvas = glyphs.background(rng, spec.side)
-    for item in scene.objects:
-        glyphs.draw(canvas, item.code, item.centre, item.side, item.angle, item.flip, item.gains)
-    for left, top, right, bottom in scene.patches:
-        if right > left and bottom > top:
-            canvas.paste(
-                glyphs.background(rng, max(right - left, bottom - top)).crop((0, 0, right - left, bottom - top)),
-                (left, top),
-            )
-    return glyphs.add_noise(canvas, rng, rng.uniform(0, spec.noise))
+    return scenes.render(scene, spec.side, spec.noise)
 
 
 def annotation(scene: Scene, spec: PictoSpec) -> str:
@@ -215,33 +159,10 @@ def prepare(
 ) -> Path:
     """Write the data set under `root` (as `root/VOCdevkit/VOC2012`) unless it is there; returns `root`.
 
-    A reader never sees a part of it: everything is drawn beside `root` and moved there at the end, and a second
-    process waits for the first. Raises InputError if `root` holds another data set.
+    A reader never sees a part of it. Raises InputError if `root` holds another data set.
     """
-    spec, root = spec or PictoSpec(), Path(root)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
-        if _is_prepared(root, spec):
-            return root
-        if root.exists() and any(root.iterdir()):
-            raise InputError(
-                f"{root} already holds something else than this picto-voc; choose an empty folder as --root"
-            )
-        partial = root.parent / f".{root.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            _write(partial, spec, progress)
-            if root.exists():
-                root.rmdir()
-            os.replace(partial, root)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return root
-
-
-def _is_prepared(root: Path, spec: PictoSpec) -> bool:
-    stamp = root / "spec.json"
-    return stamp.is_file() and json.loads(stamp.read_text()).get("digest") == digest(spec)
+    spec = spec or PictoSpec()
+    return scenes.prepare(root, "picto-voc", VERSION, spec, lambda folder: _write(folder, spec, progress))
 
 
 def _write(root: Path, spec: PictoSpec, progress) -> None:
@@ -252,7 +173,7 @@ def _write(root: Path, spec: PictoSpec, progress) -> None:
     lines: dict[str, list[tuple[str, list[int]]]] = {split: [] for split in SPLITS}
     for split, index in progress(wanted):
         scene = compose(spec, split, index)
-        render(scene, spec).save(base / "JPEGImages" / f"{scene.id}.jpg", quality=92)
+        render(scene, spec).save(base / "JPEGImages" / f"{scene.id}.jpg", quality=scenes.QUALITY)
         (base / "Annotations" / f"{scene.id}.xml").write_text(annotation(scene, spec))
         lines[split].append((scene.id, flags(scene)))
     lines["trainval"] = lines["train"] + lines["val"]
@@ -261,5 +182,3 @@ def _write(root: Path, spec: PictoSpec, progress) -> None:
         (main / f"{split}.txt").write_text("".join(f"{name}\n" for name, _ in rows))
         for column, label in enumerate(CLASSES):
             (main / f"{label}_{split}.txt").write_text("".join(f"{name} {row[column]:2d}\n" for name, row in rows))
-    stamp = {"name": "picto-voc", "digest": digest(spec), "version": VERSION, "spec": asdict(spec)}
-    (root / "spec.json").write_text(json.dumps(stamp, indent=1) + "\n")

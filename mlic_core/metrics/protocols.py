@@ -61,7 +61,6 @@ def protocol_matrix(
     if probabilities is None:
         probabilities, rules_there = scores, [(rule, _as_logit(rule)) for rule in rules]
     else:
-        probabilities, _ = checked(probabilities, targets)
         rules_there = [(rule, rule) for rule in rules]
 
     rows: list[dict[str, Any]] = []

@@ -1,16 +1,26 @@
 """Methods and trunks by name."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.models.backbones import build_trunk, register_trunk
 from mlic_core.models.classifier import Classifier
+from mlic_core.models.cnn_rnn import CNNRNN
+from mlic_core.models.linear import Linear
 from mlic_core.models.mcar import MCAR
 from mlic_core.models.prediction import Prediction
 
-METHODS: dict[str, type[nn.Module]] = {"classifier": Classifier, "mcar": MCAR}
+METHODS: dict[str, type[nn.Module]] = {
+    "classifier": Classifier,
+    "linear": Linear,
+    "cnn_rnn": CNNRNN,
+    "mcar": MCAR,
+}
 
-__all__ = ["METHODS", "Prediction", "build_model", "build_trunk", "register_trunk"]
+__all__ = ["METHODS", "Prediction", "activation", "build_model", "build_trunk", "register_trunk"]
 
 
 def build_model(name: str, num_classes: int, trunk: nn.Module, **options) -> nn.Module:
@@ -25,3 +35,9 @@ def build_model(name: str, num_classes: int, trunk: nn.Module, **options) -> nn.
         return METHODS[name](trunk, num_classes, **options)
     except (TypeError, InputError) as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def activation(name: str, options: Mapping[str, Any]) -> str:
+    """How a method's logits become probabilities: by a "sigmoid", by exp as the log of a "softmax", or not ("none")."""
+    own = getattr(METHODS[name], "activation", None)
+    return own(options) if own else "sigmoid"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 
+MODEL_PREFIX = "trunk."  # of a trunk's entries in the state of a method
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -120,7 +121,8 @@ def build_trunk(name: str, weights: str | Path | None = None) -> nn.Module:
 
     weights: None or "none" for random ones; "pretrained" for what the trunk usually starts from, that is the committed
     pictogram weights for PictoNet and "imagenet" for torchvision's trunks; "imagenet" for torchvision's
-    `IMAGENET1K_V1` (downloaded once); else the path of a safetensors file with the trunk's own state.
+    `IMAGENET1K_V1` (downloaded once); else the path of a safetensors file with the trunk's own state or that of a whole
+    model, of which the trunk is taken.
 
     Raises InputError for an unknown name, a missing file, weights of another shape, or a download that fails.
     """
@@ -159,6 +161,8 @@ def _state(name: str, trunk: nn.Module, weights: str | Path) -> dict[str, Tensor
         state = load_file(path)
     except Exception as error:
         raise InputError(f"trunk.weights: {path} is not a safetensors file ({error})") from error
+    if any(key.startswith(MODEL_PREFIX) for key in state):
+        state = {key.removeprefix(MODEL_PREFIX): value for key, value in state.items() if key.startswith(MODEL_PREFIX)}
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

@@ -50,18 +50,20 @@ def data():
 @click.option("--val", type=int, help="Scenes to choose by.")
 @click.option("--test", type=int, help="Scenes to score on.")
 @click.option("--seed", type=int, help="Of the drawing.")
-@click.option("--set", "sets", **SET | {"help": "Another field of data.picto, such as small=0.3. Repeatable."})
+@click.option("--set", "sets", **SET | {"help": "Another field of what is drawn, such as noise=8. Repeatable."})
 def data_prepare(name, root, sets, **sizes):
-    """Draw the data set NAME (picto-voc) unless it is there."""
-    from mlic_core.study.experiments import from_settings, prepare
+    """Draw the data set NAME (picto-voc or picto-coco) unless it is there."""
+    from mlic_core.study.experiments import SPECS, from_settings, prepare
 
-    if name != "picto-voc":
-        raise InputError(f"{name}: only picto-voc is drawn here; of another set, give the files' folder as data.root")
+    if name not in SPECS:
+        only = " and ".join(SPECS)
+        raise InputError(f"{name}: only {only} are drawn here; of another set, give the files' folder as data.root")
     chosen = {key: str(value) for key, value in sizes.items() if value is not None} | pairs(sets)
-    chosen = {f"data.picto.{key.removeprefix('data.picto.')}": value for key, value in chosen.items()}
-    spec = from_settings(chosen).data.picto
-    folder = prepare(root, spec)
-    click.echo(f"picto-voc: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or _short(folder)}")
+    prefix = f"data.{SPECS[name]}."
+    chosen = {prefix + key.removeprefix(prefix): value for key, value in chosen.items()}
+    spec = from_settings({"data.name": name, **chosen}).data.spec
+    folder = prepare(name, root, spec)
+    click.echo(f"{name}: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or _short(folder)}")
 
 
 @data.command("check")
@@ -99,6 +101,7 @@ def run(config, sets, profile, results, eval_only):
     With --eval-only the model is trained again only if it is not beside its record, as in a fresh clone.
     Settings come from the profile, then from CONFIG.toml, then from --set.
     """
+    from mlic_core.models import activation
     from mlic_core.study.experiments import open_splits
     from mlic_core.study.profile import flatten, read_toml
     from mlic_core.study.store import Store, score
@@ -111,7 +114,8 @@ def run(config, sets, profile, results, eval_only):
     if store.get(experiment) is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
     record, dataset = store.run(experiment), open_splits(experiment.data)["eval"]
-    _, metrics = score(store.model(experiment), dataset, experiment.data.difficult_eval)
+    kind = activation(experiment.method.name, experiment.method.options)
+    _, metrics = score(store.model(experiment), dataset, experiment.data.difficult_eval, kind)
     _print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
@@ -312,7 +316,7 @@ def _present_metrics(record) -> dict:
         return present_metrics(record)
     except InputError as error:
         click.echo(f"without mAP by object size, since the sizes aren't stored with the run: {error}", err=True)
-        return evaluate_scores(arrays, record.config["data.difficult_eval"])
+        return evaluate_scores(arrays, record.config["data.difficult_eval"], record.activation)
 
 
 def _print_protocols(record) -> None:

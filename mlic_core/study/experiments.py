@@ -4,13 +4,14 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from mlic_core.data import DATASETS, MultiLabelDataset, load_dataset, picto
+from mlic_core.data import DATASETS, MultiLabelDataset, load_dataset, picto, picto_coco
 from mlic_core.data.picto import PictoSpec
+from mlic_core.data.picto_coco import PictoCocoSpec
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.models import METHODS
 from mlic_core.models.backbones import ALIASES, TRUNKS, pictonet_weights
@@ -21,7 +22,12 @@ from mlic_core.study.values import convert
 from mlic_core.training import Recipe
 
 Difficult = Literal["ignore", "positive", "negative"]
-EVAL_SPLITS = {"picto-voc": "test", "voc2007": "test"}  # data sets scored on another split than "val"
+# Sets scored on another split than "val".
+EVAL_SPLITS = dict.fromkeys(("picto-voc", "picto-coco", "voc2007", "nuswide81", "nuswide1000"), "test")
+DRAWERS = {"picto-voc": picto, "picto-coco": picto_coco}  # what draws a data set
+SPECS = {"picto-voc": "picto", "picto-coco": "picto_coco"}  # the field of Data that says what to draw
+Spec = PictoSpec | PictoCocoSpec
+RUN = "run:"  # `trunk.weights=run:NAME`
 SHORT = ("data", "trunk", "method")  # `method=mcar` is short for `method.name=mcar`
 
 
@@ -29,9 +35,10 @@ SHORT = ("data", "trunk", "method")  # `method=mcar` is short for `method.name=m
 class Data:
     """Which images a run sees.
 
-    root: folder of the data; empty for picto-voc's own place under data/cache. size: side of the input in pixels.
+    root: folder of the data; empty for a drawn set's own place under data/cache. size: side of the input in pixels.
     train, monitor, eval: splits; monitor is scored after each epoch ("" for none), and an empty eval is the set's
-    usual one. difficult_*: what a label of which only difficult objects are in view counts as. picto: what to draw.
+    usual one. difficult_*: what a label of which only difficult objects are in view counts as. picto, picto_coco: what
+    to draw for picto-voc and picto-coco.
     """
 
     name: str = "picto-voc"
@@ -43,6 +50,7 @@ class Data:
     difficult_train: Difficult = "ignore"
     difficult_eval: Difficult = "ignore"
     picto: PictoSpec = field(default_factory=PictoSpec)
+    picto_coco: PictoCocoSpec = field(default_factory=PictoCocoSpec)
 
     def __post_init__(self):
         if self.name not in DATASETS:
@@ -56,10 +64,18 @@ class Data:
         """The split that the run is scored on."""
         return self.eval or EVAL_SPLITS.get(self.name, "val")
 
+    @property
+    def spec(self) -> Spec | None:
+        """What is drawn for this data set; None for one that is only read."""
+        return getattr(self, SPECS[self.name]) if self.name in SPECS else None
+
 
 @dataclass(frozen=True)
 class Trunk:
-    """The convolutional network under the method. weights: "pretrained", "imagenet", "none" or a safetensors file."""
+    """The convolutional network under the method.
+
+    weights: "pretrained", "imagenet", "none", a safetensors file, or "run:NAME" for the trunk of a stored run.
+    """
 
     name: str = "pictonet-m"
     weights: str = "pretrained"
@@ -93,6 +109,12 @@ class Experiment:
     seed: int = 0
 
 
+def method_recipe(name: str) -> Recipe:
+    """How a method is trained unless one says otherwise. Raises InputError for an unknown method."""
+    method_options(name)
+    return Recipe(**getattr(METHODS[name], "recipe", {}))
+
+
 def method_options(name: str) -> dict[str, Any]:
     """The options of a method with their defaults. Raises InputError for an unknown method."""
     return {option.name: option.default for option in _option_parameters(name)}
@@ -107,10 +129,10 @@ def _option_parameters(name: str) -> list[inspect.Parameter]:
 
 
 def from_settings(chosen: Mapping[str, Any]) -> Experiment:
-    """Experiment with the settings `chosen`, the others at their defaults.
+    """Experiment with the settings `chosen`, the others at their defaults; those of the recipe depend on the method.
 
     Keys are dotted ("recipe.lr", "method.topN"); values are typed, or text as typed on a command line. With a
-    `data.root` that holds a prepared picto-voc, `data.picto` starts from what was drawn there.
+    `data.root` that holds a prepared picto-voc, `data.picto` starts from what was drawn there; so with picto-coco.
     Raises InputError naming the key for an unknown one, a wrong type or an impossible value.
     """
     chosen = {f"{key}.name" if key in SHORT else key: value for key, value in chosen.items()}
@@ -151,19 +173,26 @@ def _hint(key: str, known: Mapping[str, Any]) -> str:
 
 
 def _drawn(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the picto-voc that was prepared in `data.root`, if there is one."""
+    """Settings of the drawn data set that was prepared in `data.root`, if there is one."""
+    name = values.get("data.name", Data().name)
     stamp = Path(values.get("data.root", "")).expanduser() / "spec.json"
-    if not values.get("data.root") or values.get("data.name", Data().name) != "picto-voc" or not stamp.is_file():
+    if not values.get("data.root") or name not in SPECS or not stamp.is_file():
         return {}
-    spec = json.loads(stamp.read_text())["spec"]
-    kinds = _types(PictoSpec, "")
-    return {f"data.picto.{key}": convert(key, value, kinds[key]) for key, value in spec.items() if key in kinds}
+    found, prefix, kinds = json.loads(stamp.read_text()), f"data.{SPECS[name]}.", _types(Data, "data.")
+    if found["name"] != name:  # `prepare` will say so
+        return {}
+    spec = {prefix + key: value for key, value in found["spec"].items()}
+    return {key: convert(key, value, kinds[key]) for key, value in spec.items() if key in kinds}
 
 
 def _build(cls: type, prefix: str, values: Mapping[str, Any]) -> Any:
     if cls is Method:
         name = values.get("method.name", Method().name)
         return Method(name, {key: values[f"method.{key}"] for key in method_options(name) if f"method.{key}" in values})
+    if cls is Recipe:
+        name = values.get("method.name", Method().name)
+        given = {key: values[prefix + key] for key in get_type_hints(Recipe) if prefix + key in values}
+        return replace(method_recipe(name), **given)
     arguments = {}
     for key, kind in get_type_hints(cls).items():
         if is_dataclass(kind):
@@ -197,16 +226,18 @@ def _plain(value: Any) -> Any:
 def config(experiment: Experiment) -> dict[str, Any]:
     """The settings as a record keeps them: no folder of this machine, weights by content, the eval split by name.
 
-    Raises InputError if a weights file is missing.
+    What would be drawn for another data set is left out. Raises InputError if a weights file is missing.
     """
-    kept = settings(experiment) | {"data.root": "", "data.eval": experiment.data.eval_split}
+    unused = tuple(f"data.{spec}." for name, spec in SPECS.items() if name != experiment.data.name)
+    kept = {key: value for key, value in settings(experiment).items() if not key.startswith(unused)}
+    kept |= {"data.root": "", "data.eval": experiment.data.eval_split}
     return kept | {"trunk.weights": _weights(experiment.trunk)}
 
 
 def _weights(trunk: Trunk) -> str:
     """A weights file as "sha256:..."; "pretrained" too where that means a committed file, as for PictoNet."""
-    if trunk.weights in ("imagenet", "none") or trunk.weights.startswith("sha256:"):
-        return trunk.weights
+    if trunk.weights in ("imagenet", "none") or trunk.weights.startswith(("sha256:", RUN)):
+        return trunk.weights  # a run's name stands for its settings, so it is the same on every machine
     path = Path(trunk.weights).expanduser()
     if trunk.weights == "pretrained":
         path = pictonet_weights(trunk.name)
@@ -215,22 +246,38 @@ def _weights(trunk: Trunk) -> str:
     if not path.is_file():
         raise InputError(
             f"trunk.weights={trunk.weights}: no file {path}; "
-            "give a safetensors file, 'pretrained', 'imagenet' or 'none'"
+            "give a safetensors file, 'pretrained', 'imagenet', 'none' or 'run:NAME'"
         )
     return f"sha256:{sha256(path)}"
+
+
+def experiment_of(record_config: Mapping[str, Any], root: str = "") -> Experiment:
+    """The experiment of a record's `config`, with its data in `root`.
+
+    Raises InputError if its trunk started from a file that is not at hand.
+    """
+    chosen = {**record_config, "data.root": root}
+    if str(chosen["trunk.weights"]).startswith("sha256:"):
+        usual = Trunk(name=chosen["trunk.name"])
+        if _weights(usual) != chosen["trunk.weights"]:
+            raise InputError(
+                f"the trunk {usual.name} of a stored run started from weights that are not those of data/weights; "
+                "give the file as trunk.weights and train that run again"
+            )
+        chosen["trunk.weights"] = usual.weights
+    return from_settings(chosen)
 
 
 def run_name(experiment: Experiment) -> str:
     """Twelve hexadecimal characters: SHA-256 of the settings that differ from their defaults and of the labels seen.
 
-    Defaults stay out, so that an option added later leaves old names alone; so does `data.root`. Prepares picto-voc
+    Defaults stay out, so that an option added later leaves old names alone; so does `data.root`. Draws a data set
     where needed. Raises InputError for data or weights that are missing or broken.
     """
-    chosen, usual = config(experiment), settings(Experiment(method=Method(experiment.method.name)))
+    method = experiment.method.name
+    chosen, usual = config(experiment), settings(Experiment(method=Method(method), recipe=method_recipe(method)))
     always = ("data.name", "data.eval", "trunk.name", "trunk.weights", "method.name", "seed")
     kept = {key: value for key, value in chosen.items() if key in always or value != usual[key]}
-    if experiment.data.name != "picto-voc":
-        kept = {key: value for key, value in kept.items() if not key.startswith("data.picto.")}
     kept["labels"] = {role: split.digest() for role, split in open_splits(experiment.data).items()}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -243,17 +290,17 @@ def open_splits(data: Data) -> dict[str, MultiLabelDataset]:
 
 
 def open_split(data: Data, split: str) -> MultiLabelDataset:
-    """One split. picto-voc is drawn first where it is missing; every other set needs `data.root`.
+    """One split. picto-voc and picto-coco are drawn first where they are missing; every other set needs `data.root`.
 
     Raises InputError for missing or broken files, naming them.
     """
-    return _open(data.name, data.root, data.size, data.picto, split)
+    return _open(data.name, data.root, data.size, data.spec, split)
 
 
 @lru_cache(maxsize=6)  # a data set object keeps its decoded images; a run needs three
-def _open(name: str, root: str, size: int, spec: PictoSpec, split: str) -> MultiLabelDataset:
-    if name == "picto-voc":
-        folder = prepare(root, spec)
+def _open(name: str, root: str, size: int, spec: Spec | None, split: str) -> MultiLabelDataset:
+    if spec:
+        folder = prepare(name, root, spec)
     elif root:
         folder = Path(root).expanduser()
     else:
@@ -261,12 +308,11 @@ def _open(name: str, root: str, size: int, spec: PictoSpec, split: str) -> Multi
     return load_dataset(name, split, root=folder, size=size)
 
 
-def prepare(root: str | Path, spec: PictoSpec) -> Path:
-    """Draw a picto-voc unless it is there; without a root, in data/cache under the name of its specification."""
-    root = Path(root).expanduser() if str(root) else picto_home(spec)
-    return picto.prepare(root, spec, progress=lambda scenes: track(scenes, label="drawing picto-voc"))
+def prepare(name: str, root: str | Path, spec: Spec) -> Path:
+    """Draw picto-voc or picto-coco unless it is there; without a root, in data/cache under the specification's name."""
+    root = Path(root).expanduser() if str(root) else _home(name, spec)
+    return DRAWERS[name].prepare(root, spec, progress=lambda scenes: track(scenes, label=f"drawing {name}"))
 
 
-def picto_home(spec: PictoSpec) -> Path:
-    """Where a picto-voc lies unless one says otherwise."""
-    return repository_root() / "data" / "cache" / f"picto-voc-{picto.digest(spec)}"
+def _home(name: str, spec: Spec) -> Path:
+    return repository_root() / "data" / "cache" / f"{name}-{DRAWERS[name].digest(spec)}"

@@ -12,7 +12,7 @@ from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration, say
 from mlic_core.study import report
-from mlic_core.study.experiments import Experiment, from_settings, open_split
+from mlic_core.study.experiments import RUN, Experiment, from_settings, open_split, run_name
 from mlic_core.study.profile import load_profile
 from mlic_core.study.record import Record
 from mlic_core.study.store import Store
@@ -47,13 +47,18 @@ class Study:
             raise InputError(f"profile {self.profile.name} has no sweep {name!r}{hint}")
         return self.profile.sweeps[name]
 
-    def experiment(self, method: str, *, seed: int | None = None, **settings: Any) -> Experiment:
+    def experiment(
+        self, method: str, *, seed: int | None = None, trunk_of: Experiment | None = None, **settings: Any
+    ) -> Experiment:
         """A method with the profile's settings, changed by dotted ones: `experiment("mcar", **{"method.tau": 0.4})`.
 
-        seed: the profile's first where none is given. Raises InputError as `from_settings` does.
+        seed: the profile's first where none is given. trunk_of: another experiment on the same data, of whose run the
+        trunk is taken, such as the baseline's. Raises InputError as `from_settings` does.
         """
         chosen = dict(self.profile.settings) | dict(self.profile.methods.get(method, {}))
         chosen |= {"method.name": method, "seed": self.seeds[0] if seed is None else seed}
+        if trunk_of is not None:
+            chosen |= {"trunk.name": trunk_of.trunk.name, "trunk.weights": RUN + run_name(trunk_of)}
         if self.root:
             chosen["data.root"] = self.root
         return from_settings(chosen | settings)

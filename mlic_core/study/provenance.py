@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mlic_core.data import DATASETS
+from mlic_core.data import DATASETS, DRAWN
 from mlic_core.errors import InputError
 from mlic_core.models import METHODS
 from mlic_core.paths import repository_root
@@ -35,8 +35,8 @@ def code_digest(method: str, data: str) -> str:
     if method not in METHODS or data not in DATASETS:
         return ""
     sources = [METHODS[method].__module__, f"mlic_core.data.{DATASETS[data]}", *COMMON]
-    if data.startswith("picto-"):
-        sources.append("mlic_core.data.picto")
+    if data in DRAWN:
+        sources.append(f"mlic_core.data.{DRAWN[data]}")
     # Training computes one metric, to show it in the history. It moves no weight, so the metrics stay out here too.
     return _digest(modules(sources, without=(*WITHOUT_EFFECT, METRICS)))
 

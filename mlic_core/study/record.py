@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from mlic_core.errors import InputError
+from mlic_core.models import activation
 from mlic_core.progress import say
 from mlic_core.study import provenance
 from mlic_core.study.evaluate import SIZES, evaluate_scores
@@ -47,6 +48,12 @@ class Record:
         return self.config["method.name"]
 
     @property
+    def activation(self) -> str:
+        """What makes probabilities of its logits: "sigmoid", "softmax" (they are log-probabilities) or "none"."""
+        own = {key: value for key, value in self.config.items() if key.startswith("method.")}
+        return activation(self.method, {key.removeprefix("method."): value for key, value in own.items()})
+
+    @property
     def stale(self) -> bool:
         """Whether the package's code for such a run has changed since."""
         return self.code != provenance.code_digest(self.method, self.config["data.name"])
@@ -58,8 +65,10 @@ class Record:
 
     def scores(self) -> dict[str, np.ndarray]:
         """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,); where the method has
-        them, steps fp32 (N, T, C); and where the data have boxes, largest fp32 (N, C), as `largest_objects` gives it,
-        which early records lack. Raises InputError when the file is missing or broken.
+        them, steps fp32 (N, T, C), paths int16 (N, beams, length) and path_log_probs fp32 (N, beams); and where the
+        data have boxes, largest fp32 (N, C), as `largest_objects` gives it, which early records lack.
+
+        Raises InputError when the file is missing or broken.
         """
         path = self.folder / "scores.npz"
         remedy = f"put it back, or remove {self.folder} to train the run again"
@@ -123,7 +132,7 @@ def present_metrics(record: Record, data: Data | None = None) -> dict[str, Any]:
     arrays = record.scores()
     if "largest" not in arrays and any(f"mAP {size} objects" in record.metrics for size in SIZES):
         arrays["largest"] = _sizes(record, arrays, data or _recorded_data(record))
-    return evaluate_scores(arrays, record.config["data.difficult_eval"])
+    return evaluate_scores(arrays, record.config["data.difficult_eval"], record.activation)
 
 
 def _recorded_data(record: Record) -> Data:

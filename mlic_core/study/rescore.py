@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from mlic_core.errors import InputError
+from mlic_core.models import activation
 from mlic_core.study.experiments import Experiment, from_settings, open_split, settings
 from mlic_core.study.files import exclusive, write_json
 from mlic_core.study.record import Record
@@ -45,6 +46,7 @@ def _score(store: Store, experiment: Experiment, changed: Experiment, record: Re
             f"remove {record.folder.name} from the runs to train it anew"
         )
     dataset = open_split(experiment.data, experiment.data.eval_split)
-    model = new_model(changed, len(dataset.labels))
+    model = new_model(changed, len(dataset.labels), weights="none")
     model.load_state_dict(store.model(experiment).state_dict())
-    return score(model, dataset, experiment.data.difficult_eval)[1]
+    kind = activation(changed.method.name, changed.method.options)
+    return score(model, dataset, experiment.data.difficult_eval, kind)[1]

@@ -18,15 +18,17 @@ from torch import nn
 
 from mlic_core.data import MultiLabelDataset
 from mlic_core.errors import InputError
-from mlic_core.models import build_model, build_trunk
+from mlic_core.images import IN_MEMORY, decode
+from mlic_core.models import activation, build_model, build_trunk
 from mlic_core.progress import duration, say, track
 from mlic_core.study import provenance
 from mlic_core.study.evaluate import evaluate_scores
-from mlic_core.study.experiments import Experiment, config, from_settings, open_splits, run_name
+from mlic_core.study.experiments import RUN, Experiment, config, experiment_of, from_settings, open_splits, run_name
 from mlic_core.study.files import exclusive, write_atomically, write_json
 from mlic_core.study.record import Record, describe, read_record, renewed, write_record
-from mlic_core.training import CHECKPOINT, IN_MEMORY, decode, fit, predict
+from mlic_core.training import CHECKPOINT, fit, predict
 
+MODEL = "model.safetensors"
 STAMP = "checkpoint.json"  # by which code an unfinished run was begun, and how long it took so far
 AGREEMENT = 1.0  # mAP points by which a retrained model may differ on another machine
 
@@ -47,7 +49,7 @@ class Store:
             return None
         record = read_record(self.folder / name)
         for key, value in config(experiment).items():
-            if key in record.config and record.config[key] != value and not _unused(key, experiment):
+            if key in record.config and record.config[key] != value:
                 raise InputError(
                     f"run {name} was made with {key}={record.config[key]}, not {value}: a default has changed since; "
                     f"remove {record.folder} to train it anew"
@@ -71,7 +73,7 @@ class Store:
 
     def _train(self, experiment: Experiment) -> None:
         name, splits = run_name(experiment), open_splits(experiment.data)
-        model = new_model(experiment, len(splits["train"].labels))
+        model = self._untrained(experiment, len(splits["train"].labels))
         for dataset in splits.values():  # a broken file is found before an hour of training
             check_images(dataset)
         with self._exclusive(name):
@@ -89,16 +91,29 @@ class Store:
         with the record; the record stays as it is.
         """
         record = self.run(experiment)
-        weights = record.folder / "model.safetensors"
+        weights = record.folder / MODEL
         with self._exclusive(record.name):
             if not weights.is_file():
                 say(f"run {record.name} is stored without its model: training it again")
                 splits = open_splits(experiment.data)
-                model = new_model(experiment, len(splits["train"].labels))
+                model = self._untrained(experiment, len(splits["train"].labels))
                 outcome = train(model, experiment, splits, record.folder)
                 _must_agree(record, outcome["metrics"])
                 _save_model(record.folder, model, splits["train"].labels)
         return load_model(record.folder)
+
+    def _untrained(self, experiment: Experiment, num_classes: int) -> nn.Module:
+        weights = experiment.trunk.weights
+        if not weights.startswith(RUN):
+            return new_model(experiment, num_classes)
+        name = weights.removeprefix(RUN)
+        if not (self.folder / name / "run.json").is_file():
+            raise InputError(f"trunk.weights={weights}: no such run is stored in {self.folder}; train it first")
+        source = experiment_of(read_record(self.folder / name).config, root=experiment.data.root)
+        if run_name(source) != name:
+            raise InputError(f"trunk.weights={weights}: that run saw other data than there are now; train it again")
+        self.model(source)  # trains it again where its model was not kept
+        return new_model(experiment, num_classes, weights=self.folder / name / MODEL)
 
     def records(self) -> list[Record]:
         """Every finished run, by method, data and seed."""
@@ -122,10 +137,6 @@ class Store:
         return exclusive(self.folder / f".{name}.lock", f"another process is at work on run {name}: waiting for it")
 
 
-def _unused(key: str, experiment: Experiment) -> bool:
-    return key.startswith("data.picto.") and experiment.data.name != "picto-voc"
-
-
 @contextmanager
 def _fresh_folder(folder: Path) -> Iterator[None]:
     """Make a run's folder; if it was not there before and the run proves impossible, take it away again."""
@@ -139,17 +150,20 @@ def _fresh_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def new_model(experiment: Experiment, num_classes: int) -> nn.Module:
-    """The untrained model; what no weights file gives is drawn from the experiment's seed."""
+def new_model(experiment: Experiment, num_classes: int, weights: str | Path | None = None) -> nn.Module:
+    """The untrained model; what no weights file gives is drawn from the experiment's seed.
+
+    weights: of the trunk, as `build_trunk` takes them, in place of the experiment's.
+    """
     torch.manual_seed(experiment.seed)
-    trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights)
+    trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights if weights is None else weights)
     return build_model(experiment.method.name, num_classes, trunk, **experiment.method.options)
 
 
 def load_model(folder: str | Path) -> nn.Module:
     """The trained model of a run's folder, in evaluation mode. Raises InputError if the folder holds none."""
     folder = Path(folder)
-    record, path = read_record(folder), folder / "model.safetensors"
+    record, path = read_record(folder), folder / MODEL
     if not path.is_file():
         raise InputError(f"run {record.name} is stored without its model; `mlic run --eval-only` trains it again")
     with safe_open(path, "pt") as file:
@@ -186,19 +200,26 @@ def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLa
         folder=folder,
         label=f"{experiment.method.name} seed {experiment.seed}",
     )
-    scores, metrics = score(model, splits["eval"], experiment.data.difficult_eval)
+    how = experiment.data.difficult_eval, activation(experiment.method.name, experiment.method.options)
+    scores, metrics = score(model, splits["eval"], *how)
     seconds = spent + time.monotonic() - begun
     return {"history": history, "seconds": seconds, "scores": scores, "metrics": metrics}
 
 
-def score(model: nn.Module, dataset: MultiLabelDataset, difficult: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def score(
+    model: nn.Module, dataset: MultiLabelDataset, difficult: str, activation: str = "sigmoid"
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays as `Record.scores` returns them, and metrics as `evaluate` does."""
-    logits, steps = predict(model, dataset)
-    arrays = {"logits": logits, "targets": dataset.targets}
+    scores = predict(model, dataset)
+    arrays = {"logits": scores.logits, "targets": dataset.targets}
     arrays |= {"ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
-    arrays |= {"steps": steps} if steps is not None else {}
+    if scores.paths is not None:
+        arrays["paths"] = scores.paths.astype(np.int16)
+    for name in ("steps", "path_log_probs"):
+        if getattr(scores, name) is not None:
+            arrays[name] = getattr(scores, name)
     arrays |= {"largest": dataset.largest_objects()} if dataset.has_boxes else {}
-    return arrays, evaluate_scores(arrays, difficult)
+    return arrays, evaluate_scores(arrays, difficult, activation)
 
 
 def _begin(folder: Path, code: str) -> float:
@@ -248,7 +269,7 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
 def _save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     # One entry of metadata: the order of several would change from run to run.
-    write_atomically(folder / "model.safetensors", safetensors.torch.save(state, {"labels": json.dumps(labels)}))
+    write_atomically(folder / MODEL, safetensors.torch.save(state, {"labels": json.dumps(labels)}))
 
 
 def _remove_checkpoint(folder: Path) -> None:

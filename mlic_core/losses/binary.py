@@ -1,6 +1,5 @@
-"""Losses over targets in {1 present, 0 absent, -1 ignored}."""
+"""Binary cross-entropy: every class is a question of its own."""
 
-import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
@@ -18,14 +17,3 @@ def binary_cross_entropy(
         logits.float(), (targets == 1).float(), counted.float(), reduction="sum"
     )
     return terms / counted.sum().clamp(min=1)
-
-
-def restrict_difficult(targets: Int8[Tensor, "batch classes"], rule: str) -> Int8[Tensor, "batch classes"]:
-    """Count entries whose objects are all difficult as "positive" or "negative", or leave them out ("ignore").
-
-    Raises ValueError for another rule.
-    """
-    values = {"ignore": -1, "positive": 1, "negative": 0}
-    if rule not in values:
-        raise ValueError(f"difficult={rule!r} is none of {', '.join(values)}")
-    return torch.where(targets == -1, torch.full_like(targets, values[rule]), targets)

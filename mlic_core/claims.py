@@ -1,0 +1,143 @@
+"""Does one method beat another? The metrics of label decisions with intervals, paired differences, and verdicts.
+
+Everything is in percent. A method may have several runs, such as one a seed: its metric is their mean, the interval
+says how far that would move with other test images, and differences run by run say how far with other seeds.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int8
+
+from mlic_core.metrics import Interval, bootstrap, label_scores, map_at_n, mean_average_precision, paired_bootstrap
+
+LABEL_METRICS = ("C-P", "C-R", "C-F1", "O-P", "O-R", "O-F1")  # of the labels that an image is given
+METRICS = (*LABEL_METRICS, "MAP@10", "mAP")  # the last two are of the scores
+BLOCK = 100  # resamples at a time
+
+
+class Outcome(NamedTuple):
+    """What a method says of the test images: scores, which only rank, and the labels that it gives them."""
+
+    scores: Float[np.ndarray, "runs images labels"]
+    given: Bool[np.ndarray, "runs images labels"]
+
+
+class Comparison(NamedTuple):
+    """A difference of two methods: its value, the bounds of its interval, and its value in each pair of runs."""
+
+    value: float
+    low: float
+    high: float
+    by_run: tuple[float, ...]
+
+
+def intervals(
+    outcome: Outcome, targets: Int8[np.ndarray, "images labels"], *, n: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Every one of `METRICS` with its 95 % interval from `n` resamples of the images (see `metrics.bootstrap`)."""
+    found = {}
+    for metric, draws in _resampled(outcome, targets, n, seed).items():
+        value = float(np.mean(by_run(outcome, targets)[metric]))
+        found[metric] = Interval(value, *_bounds(draws))
+    scaled = bootstrap(outcome.scores, targets, n=n, seed=seed)
+    return found | {"mAP": Interval(*(100 * number for number in scaled))}
+
+
+def differences(
+    a: Outcome, b: Outcome, targets: Int8[np.ndarray, "images labels"], *, n: int = 1000, seed: int = 0
+) -> dict[str, Comparison]:
+    """Every one of `METRICS` of `a` less that of `b`, both on the same resampled images.
+
+    `by_run` pairs the runs in their order; it is empty where the methods have different numbers of runs.
+    """
+    runs = [by_run(outcome, targets) for outcome in (a, b)]
+    draws = [_resampled(outcome, targets, n, seed) for outcome in (a, b)]
+    bounds = {metric: _bounds(draws[0][metric] - draws[1][metric]) for metric in draws[0]}
+    area = paired_bootstrap(a.scores, b.scores, targets, n=n, seed=seed)
+    bounds["mAP"] = (100 * area.low, 100 * area.high)
+    found = {}
+    for metric in METRICS:
+        first, second = (np.array(one[metric]) for one in runs)
+        pairs = tuple((first - second).tolist()) if len(first) == len(second) else ()
+        found[metric] = Comparison(float(first.mean() - second.mean()), *bounds[metric], pairs)
+    return found
+
+
+def verdict(found: Comparison, *, within: float | None = None) -> str:
+    """Whether the difference is positive, or with `within`, whether it is that small: "seen", "not seen", "undecided".
+
+    Positive is seen where the whole interval and every pair of runs are above 0, and not seen where all are below.
+    Small is seen where the interval lies inside ±within, and not seen where it lies outside. Anything else, an
+    undefined number too, is undecided.
+    """
+    if within is not None:
+        inside = -within <= found.low and found.high <= within
+        outside = found.low > within or found.high < -within
+        return "seen" if inside else "not seen" if outside else "undecided"
+    if found.low > 0 and all(value > 0 for value in found.by_run):
+        return "seen"
+    if found.high < 0 and all(value < 0 for value in found.by_run):
+        return "not seen"
+    return "undecided"
+
+
+def by_run(outcome: Outcome, targets: Int8[np.ndarray, "images labels"]) -> dict[str, list[float]]:
+    """Every one of `METRICS`, a value for each run."""
+    rows = [_metrics(*run, targets) for run in zip(*outcome, strict=True)]
+    return {metric: [100 * row[metric] for row in rows] for metric in METRICS}
+
+
+def _metrics(scores: np.ndarray, given: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    ranked = {"MAP@10": map_at_n(scores, targets, 10), "mAP": mean_average_precision(scores, targets).value}
+    return label_scores(given.astype(np.float32), targets, threshold=0.5) | ranked
+
+
+def _resampled(outcome: Outcome, targets: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
+    """All metrics but mAP, averaged over the runs, on each resample.
+
+    Each is made of sums over images, so that resampling is a product with how often each image was drawn.
+    """
+    sums = [_summands(*run, targets) for run in zip(*outcome, strict=True)]
+    generator = np.random.default_rng(seed)
+    found: dict[str, list[np.ndarray]] = {}
+    for begun in range(0, n, BLOCK):
+        drawn = generator.integers(len(targets), size=(min(BLOCK, n - begun), len(targets)))
+        times = np.stack([np.bincount(row, minlength=len(targets)) for row in drawn]).astype(np.float64)
+        rows = [_from_sums({name: times @ values for name, values in one.items()}) for one in sums]
+        for metric in rows[0]:
+            found.setdefault(metric, []).append(100 * np.mean([row[metric] for row in rows], axis=0))
+    return {metric: np.concatenate(parts) for metric, parts in found.items()}
+
+
+def _summands(scores: np.ndarray, given: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """What each image adds to the sums behind the metrics."""
+    chosen, present = given & (targets >= 0), targets == 1
+    some = present.any(1)
+    precision = np.zeros(len(targets))
+    precision[some] = [map_at_n(scores[[i]], targets[[i]], 10) for i in np.flatnonzero(some)]
+    columns = {"right": chosen & present, "chosen": chosen, "present": present}
+    columns |= {"precision": precision[:, None], "images": some[:, None]}
+    return {name: values.astype(np.float64) for name, values in columns.items()}
+
+
+def _from_sums(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The metrics as `label_scores` and `map_at_n` define them, for sums (resamples, labels)."""
+    right, chosen, present = (sums[name] for name in ("right", "chosen", "present"))
+    some = present > 0
+    recall = np.where(some, right / np.maximum(present, 1), 0).sum(1) / np.maximum(some.sum(1), 1)
+    parts = {"C": ((right / np.maximum(chosen, 1)).mean(1), recall)}
+    total = [values.sum(1) for values in (right, chosen, present)]
+    parts["O"] = (total[0] / np.maximum(total[1], 1), total[0] / np.maximum(total[2], 1))
+    found = {}
+    for letter, (precision, recalled) in parts.items():
+        both = precision + recalled
+        f1 = np.divide(2 * precision * recalled, both, out=np.zeros_like(both), where=both > 0)
+        found |= {f"{letter}-P": precision, f"{letter}-R": recalled, f"{letter}-F1": f1}
+    return found | {"MAP@10": (sums["precision"] / np.maximum(sums["images"], 1))[:, 0]}
+
+
+def _bounds(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,8 @@
+"""Losses over targets in {1 present, 0 absent, -1 ignored}, one file each: a run's code holds only those it uses."""
+
+from mlic_core.losses.binary import binary_cross_entropy
+from mlic_core.losses.difficult import restrict_difficult
+from mlic_core.losses.softmax import softmax_cross_entropy
+from mlic_core.losses.warp import warp
+
+__all__ = ["binary_cross_entropy", "restrict_difficult", "softmax_cross_entropy", "warp"]
