@@ -117,10 +117,13 @@ def train_head(model, images: int, size: int, cached: bool) -> float:
 
 def bench_cached_head(scale: float = 1) -> list[Benchmark]:
     """An epoch of the head on stored features, beside the frozen trunk in the loop; the store is filled before."""
-    images, rows = max(2, round(256 * scale)), []
-    for trunk, size, key, goal in (("mobilenet_v2", 224, "end_to_end", 20), ("pictonet-m", 112, "pictonet", 3)):
+    rows = []
+    for trunk, count, size, key, goal in (
+        ("mobilenet_v2", 128, 224, "end_to_end", 20),
+        ("pictonet-m", 512, 112, "pictonet", 3),
+    ):
         torch.manual_seed(0)
-        model = build_model("cnn_rnn", 20, build_trunk(trunk))
+        images, model = max(2, round(count * scale)), build_model("cnn_rnn", 20, build_trunk(trunk))
         about = f"one epoch of CNN-RNN's head, {images} images: {trunk} at {size} px in the loop"
         ours, peer = (partial(train_head, model, images, size, cached) for cached in (True, False))
         rows.append(Benchmark(f"cnn_rnn/cached_head/{key}", about, ours, peer, 1e-4, goal))

@@ -153,6 +153,24 @@ def test_the_recurrent_state_does_not_depend_on_the_image(cell, double):
             assert torch.equal(a, b) and (len(a) == 1 or torch.equal(a[0], a[1]))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_paths_that_share_a_state_score_as_if_each_had_its_own(cell, double, monkeypatch):
+    """Where values may not be looked at, on a GPU, nothing is shared and no step is left out: the same in the end."""
+    known = targets([[1, 1, 0, 0], [1, 0, 1, 1], [1, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, -1]])
+    model, images = small(cell).train(), features(5)
+    results = []
+    for may_look in (True, False):
+        for module in ("cnn_rnn", "beam"):
+            monkeypatch.setattr(f"mlic_core.models.{module}.can_look", lambda values, may=may_look: may)
+        model.zero_grad()
+        prediction = model.head(images, known)
+        model.loss(prediction, known)["path"].backward()
+        gradients = [value.grad.clone() for value in model.parameters() if value.grad is not None]
+        results.append([*prediction[:1], *prediction[-2:], *gradients, model.head(images).path_log_probs])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
 def test_the_lstm_is_torch_s():
     torch.manual_seed(0)
     ours, labels = LSTMCell(E, H), torch.randn(7, E)
