@@ -647,22 +647,39 @@ def test_a_figure_or_table_has_a_plain_name(tmp_path, name):
 
 
 def test_the_readme_table_averages_over_seeds():
-    runs = [record(seed=0, mAP=79.0), record(seed=1, mAP=81.0), record("classifier", mAP=85.0)]
+    gwp = {"method.pooling": "gwp"}
+    runs = [record(seed=0, mAP=79.0, **gwp), record(seed=1, mAP=81.0, **gwp), record("classifier", mAP=85.0)]
     assert results_table(runs) == (
-        "| Method | Pooling | Data | mAP | Seeds | Minutes |\n"
-        "| --- | --- | --- | --- | --- | --- |\n"
-        "| classifier | GAP | picto-voc | 85.0 | 1 | 1.5 |\n"
-        "| mcar | GAP | picto-voc | 80.0 ± 1.4 | 2 | 1.5 |\n")
+        "| Method | picto-voc | Seeds | Minutes |\n"
+        "| --- | --- | --- | --- |\n"
+        "| baseline, GAP | 85.0 | 1 | 1.5 |\n"
+        "| MCAR, GWP | 80.0 ± 1.4 | 2 | 1.5 |\n"
+    )
 
 
-def test_the_readme_table_tells_runs_of_one_method_apart():
-    runs = [record(**{"method.topN": n}, mAP=80.0 + n) for n in (2, 4)]
-    assert "| topN 4 | 84.0 | 1 |" in results_table(runs)
+def test_the_readme_table_leaves_out_ablations():
+    heads = {"method.pooling": "gwp", "trunk.weights": "run:0123456789ab", "method.hidden": 128}
+    heads |= {"method.cell": "paper", "method.order": "frequency"}
+    runs = [record("cnn_rnn", mAP=80.0, **heads), record("cnn_rnn", mAP=70.0, **heads | {"method.order": "rare-first"})]
+    runs += [record("cnn_rnn", mAP=60.0, **heads | {"trunk.weights": "none"})]
+    assert results_table(runs).count("\n") == 3 and "| CNN-RNN | 80.0 | 1 | 1.5 |" in results_table(runs)
+
+
+def test_the_readme_table_has_a_column_for_each_data_set():
+    runs = [record("classifier", mAP=85.0), record("classifier", mAP=65.0, **{"data.name": "picto-coco"})]
+    assert "| baseline, GAP | 85.0 | 65.0 |" in results_table(runs)
+
+
+def test_the_readme_table_needs_runs():
+    with pytest.raises(InputError, match="mlic reproduce --profile study"):
+        results_table([])
 
 
 def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkeypatch):
     runs, _ = copied
     shutil.copytree(runs.folder, tmp_path / "results/study/runs")
+    for path in tmp_path.glob("results/study/runs/*/run.json"):  # of the poolings the table shows MCAR with GWP alone
+        path.write_text(path.read_text().replace('"method.pooling": "gap"', '"method.pooling": "gwp"'))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     assert update_readme(readme, tmp_path / "results", check=True)

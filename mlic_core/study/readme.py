@@ -1,9 +1,9 @@
 """The results table of README.md, made from the stored runs."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 import pandas
 
@@ -13,7 +13,6 @@ from mlic_core.study.report import check_codes, markdown
 from mlic_core.study.store import Store
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-OWN_COLUMNS = ("seed", "method.name", "method.pooling", "data.name")  # settings that have a column or are averaged
 
 
 def update_readme(readme: Path, results: Path, *, check: bool = False) -> bool:
@@ -31,44 +30,65 @@ def update_readme(readme: Path, results: Path, *, check: bool = False) -> bool:
     return new != text
 
 
-def results_table(records: Sequence[Record]) -> str:
-    """Markdown: one row for runs that differ in their seed alone, best mAP first.
+class Line(NamedTuple):
+    """A row of the table: its name, and the settings by which its runs are found."""
 
-    mAP in percent, mean and sample standard deviation over seeds; minutes of training and scoring a run.
+    name: str
+    where: dict[str, object]
+
+
+HEADS = {"method.pooling": "gwp", "trunk.weights": "run:"}  # on the trunk of a baseline's run
+PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
+LINES = (
+    Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),
+    Line("baseline, GMP", {"method.name": "classifier", "method.pooling": "gmp"}),
+    Line("baseline, GWP", {"method.name": "classifier", "method.pooling": "gwp"}),
+    Line("linear BCE on the baseline's trunk", {"method.name": "linear", "method.loss": "bce"} | HEADS),
+    Line("CNN-RNN without its RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN | {"method.cell": "linear"}),
+    Line("CNN-RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN),
+    Line("MCAR, GWP", {"method.name": "mcar", "method.pooling": "gwp"}),
+)
+
+
+def results_table(records: Sequence[Record]) -> str:
+    """Markdown: one row for each of LINES that has runs, one column for each data set.
+
+    mAP in percent, mean and sample standard deviation over seeds; minutes of training and scoring a run, the mean.
     Raises InputError if there is no run, or as `check_codes` does.
     """
-    if not records:
-        raise InputError("there is no finished run of the study profile; `mlic reproduce --profile study` trains them")
     check_codes(records)
-    varied = _varied(records)
-    groups = defaultdict(list)
-    for record in records:
-        groups[tuple((key, repr(value)) for key, value in record.config.items() if key != "seed")].append(record)
-    rows = [_row(group, varied) for group in groups.values()]
-    frame = pandas.DataFrame(sorted(rows, key=lambda row: row["mAP"], reverse=True))
-    return markdown(frame.drop(columns=[] if varied else ["Settings"]))
+    rows = []
+    for name, where in LINES:
+        runs = [record for record in records if _fits(record, where)]
+        if runs:
+            rows.append({"Method": name} | {data: _cell(runs, data) for data in _data(records)} | _cost(runs))
+    if not rows:
+        raise InputError("there is no finished run of the study profile; `mlic reproduce --profile study` trains them")
+    return markdown(pandas.DataFrame(rows))
 
 
-def _varied(records: Sequence[Record]) -> list[str]:
-    """Settings without a column of their own in which two runs of one method differ."""
-    values = defaultdict(set)
-    for record in records:
-        for key, value in record.config.items():
-            values[record.method, key].add(repr(value))
-    keys = {key for (_, key), seen in values.items() if len(seen) > 1 and key not in OWN_COLUMNS}
-    return [key for key in dict.fromkeys(key for record in records for key in record.config) if key in keys]
+def _fits(record: Record, where: dict[str, object]) -> bool:
+    """Whether a run has the settings; a text that ends in ":" asks for the beginning alone."""
+    for key, wanted in where.items():
+        value = record.config.get(key)
+        if isinstance(wanted, str) and wanted.endswith(":"):
+            value = str(value)[: len(wanted)]
+        if value != wanted:
+            return False
+    return True
 
 
-def _row(group: Sequence[Record], varied: Sequence[str]) -> dict[str, str]:
-    first = group[0].config
-    values = [record.metrics["mAP"] for record in group]
+def _data(records: Sequence[Record]) -> list[str]:
+    names = {record.config["data.name"] for record in records}
+    return sorted(names, reverse=True)  # picto-voc, the smaller set, first
+
+
+def _cell(runs: Sequence[Record], data: str) -> str:
+    values = [record.metrics["mAP"] for record in runs if record.config["data.name"] == data]
     spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-    return {
-        "Method": group[0].method,
-        "Pooling": first.get("method.pooling", "").upper(),
-        "Data": first["data.name"],
-        "Settings": ", ".join(f"{key.split('.')[-1]} {first[key]}" for key in varied if key in first),
-        "mAP": f"{mean(values):.1f}{spread}",
-        "Seeds": str(len(group)),
-        "Minutes": f"{mean(record.seconds for record in group) / 60:.1f}",
-    }
+    return f"{mean(values):.1f}{spread}" if values else ""
+
+
+def _cost(runs: Sequence[Record]) -> dict[str, str]:
+    seeds = {record.config["seed"] for record in runs}
+    return {"Seeds": str(len(seeds)), "Minutes": f"{mean(record.seconds for record in runs) / 60:.1f}"}
