@@ -10,7 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int8
 
-from mlic_core.metrics import Interval, bootstrap, label_scores, map_at_n, mean_average_precision, paired_bootstrap
+from mlic_core.metrics import (
+    Interval,
+    bootstrap,
+    image_average_precision,
+    label_scores,
+    map_at_n,
+    mean_average_precision,
+    paired_bootstrap,
+)
 
 LABEL_METRICS = ("C-P", "C-R", "C-F1", "O-P", "O-R", "O-F1")  # of the labels that an image is given
 METRICS = (*LABEL_METRICS, "MAP@10", "mAP")  # the last two are of the scores
@@ -115,8 +123,7 @@ def _summands(scores: np.ndarray, given: np.ndarray, targets: np.ndarray) -> dic
     """What each image adds to the sums behind the metrics."""
     chosen, present = given & (targets >= 0), targets == 1
     some = present.any(1)
-    precision = np.zeros(len(targets))
-    precision[some] = [map_at_n(scores[[i]], targets[[i]], 10) for i in np.flatnonzero(some)]
+    precision = np.nan_to_num(image_average_precision(scores, targets, 10))
     columns = {"right": chosen & present, "chosen": chosen, "present": present}
     columns |= {"precision": precision[:, None], "images": some[:, None]}
     return {name: values.astype(np.float64) for name, values in columns.items()}

@@ -17,7 +17,7 @@ from torchmetrics.functional import classification as tm
 
 from mlic_core import published
 from mlic_core.errors import InputError
-from mlic_core.metrics import example_scores, map_at_n, mean_average_precision, ranking_scores
+from mlic_core.metrics import example_scores, image_average_precision, map_at_n, mean_average_precision, ranking_scores
 from tests.metric_problems import PROBLEMS, drawn_problems, has_ties, sigmoid, without_ignored
 
 
@@ -488,3 +488,11 @@ def test_shares_lie_between_0_and_1_and_coverage_between_0_and_the_other_classes
     assert np.isnan(coverage) or 0 <= coverage <= 2
     shares = [map_at_n(*problem), *example_scores(*problem, top_k=2).values(), *ranking.values()]
     assert all(np.isnan(share) or 0 <= share <= 1 for share in shares)
+
+
+def test_the_values_of_the_images_have_map_at_n_as_their_mean():
+    scores, targets = np.array([[0.9, 0.8, 0.1], [0.3, 0.2, 0.1], [0.1, 0.2, 0.3]]), np.array(
+        [[0, 1, 1], [0, 0, 0], [-1, 1, 0]], dtype=np.int8
+    )
+    np.testing.assert_allclose(image_average_precision(scores, targets, 2), [0.25, np.nan, 0.5])
+    assert map_at_n(scores, targets, 2) == pytest.approx(0.375)

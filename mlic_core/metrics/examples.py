@@ -1,7 +1,7 @@
 """Metrics taken image by image and then averaged: MAP@n of CNN-RNN, and those of Lyu et al.'s Table II."""
 
 import numpy as np
-from jaxtyping import Int, Real
+from jaxtyping import Float64, Int, Real
 
 from mlic_core.errors import InputError
 from mlic_core.metrics.arrays import checked, harmonic_mean, mean, rank_positives
@@ -19,6 +19,14 @@ def map_at_n(
 
     Raises InputError as `average_precision` does, and for an `n` below 1.
     """
+    values = image_average_precision(scores, targets, n)
+    return mean(values[~np.isnan(values)])
+
+
+def image_average_precision(
+    scores: Real[np.ndarray, "images classes"], targets: Int[np.ndarray, "images classes"], n: int = 10
+) -> Float64[np.ndarray, " images"]:
+    """What `map_at_n` is the mean of: each image's value, NaN for one without a label. Raises as `map_at_n` does."""
     if n < 1:
         raise InputError(f"n is {n}; MAP@n needs at least the first place.")
     scores, targets = checked(scores, targets)
@@ -26,9 +34,7 @@ def map_at_n(
     hit = np.take_along_axis(targets, best, axis=1) == 1
     precision = np.cumsum(hit, axis=1) / np.arange(1, best.shape[1] + 1)
     labels = np.count_nonzero(targets == 1, axis=1)
-    found = (precision * hit).sum(axis=1)
-    some = labels > 0
-    return mean(found[some] / np.minimum(labels[some], n))
+    return np.where(labels > 0, (precision * hit).sum(axis=1) / np.clip(labels, 1, n), np.nan)
 
 
 def example_scores(
