@@ -4,7 +4,8 @@ Arrays only. Rows are images, columns are the C labels; a matrix (labels, labels
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -159,6 +160,13 @@ def given_labels(
     return top_labels(np.where(path, scores, -np.inf), np.minimum(path.sum(1), k))
 
 
+def mean_probability(
+    log_probabilities: Float[np.ndarray, "runs images labels"],
+) -> Float64[np.ndarray, "images labels"]:
+    """Log of the mean of the probabilities of several runs: an ensemble's scores, such as over label orders (§3.4)."""
+    return np.logaddexp.reduce(log_probabilities.astype(np.float64), axis=0) - math.log(len(log_probabilities))
+
+
 def class_scores(
     given: Bool[np.ndarray, "images labels"], targets: Int[np.ndarray, "images labels"]
 ) -> tuple[Float64[np.ndarray, " labels"], Float64[np.ndarray, " labels"]]:
@@ -176,7 +184,7 @@ def recall_by(
     given: Bool[np.ndarray, "images labels"],
     targets: Int[np.ndarray, "images labels"],
     values: Float[np.ndarray, "images labels"],
-    edges: Sequence[float],
+    edges: Sequence[float | int],
 ) -> tuple[Float64[np.ndarray, " bins"], Int64[np.ndarray, " bins"]]:
     """Recall of the labels whose value lies in [edge, next edge), and their number; NaN where there are none.
 
@@ -186,6 +194,19 @@ def recall_by(
     present = (targets == 1) & ~np.isnan(values)
     found = [np.histogram(values[chosen], edges)[0] for chosen in (present & given, present)]
     return np.where(found[1] > 0, found[0] / np.maximum(found[1], 1), np.nan), found[1]
+
+
+def recall_panel(
+    given: Mapping[str, Bool[np.ndarray, "runs images labels"]],
+    targets: Int[np.ndarray, "images labels"],
+    values: Float[np.ndarray, "images labels"],
+    edges: Sequence[float | int],
+) -> tuple[list[str], Int64[np.ndarray, " bins"], dict[str, Float64[np.ndarray, "runs bins"]]]:
+    """`recall_by` of several methods, as a panel of `plots_cnn_rnn.recall_panels`: bins in percent, counts, recalls."""
+    bins = [f"{100 * low:.0f}–{100 * high:.0f} %" for low, high in pairwise(edges)]
+    found = {name: [recall_by(one, targets, values, edges) for one in runs] for name, runs in given.items()}
+    counts = next(iter(found.values()))[0][1]
+    return bins, counts, {name: np.stack([recall for recall, _ in one]) for name, one in found.items()}
 
 
 class Branch(NamedTuple):

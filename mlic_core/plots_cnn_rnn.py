@@ -1,5 +1,6 @@
 """CNN-RNN's own figures (Wang et al., CVPR 2016): the beam as a tree, the label embedding, recall by size, examples."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,6 @@ from PIL.Image import Image
 from mlic_core.labels import Branch
 from mlic_core.plots import new_figure, show_image, styled
 
-MARKERS = "os^DvPX"
 LOOKS = {
     "live": dict(color="black", facecolor="#DDEBF7", edgecolor="C0"),
     "ended": dict(color="black", facecolor="#E2F0D9", edgecolor="C2"),
@@ -96,10 +96,9 @@ def embedding_planes(
     order = list(dict.fromkeys(group for one in groups.values() for group in sorted(one)))
     for axis, (title, (points, shares)) in zip(axes[0], planes.items(), strict=True):
         points = np.asarray(points)
-        for i, group in enumerate(order):
+        for group in order:  # one without labels here too, so that a group looks the same in every panel
             inside = np.array([one == group for one in groups[title]])
-            look = dict(color=f"C{i % 7}", marker=MARKERS[i % 7], linestyle="none", markersize=5)
-            axis.plot(*points[inside].T, label=group, **look)
+            axis.plot(*points[inside].T, label=group, linestyle="none", markersize=5)
         for point, name in zip(points, names[title], strict=True):
             axis.annotate(name, point, (3, 2), textcoords="offset points", fontsize=6)
         across, up = (f"{100 * share:.0f} % of the variance" for share in shares)
@@ -122,10 +121,9 @@ def class_precision_recall(precision: npt.ArrayLike, recall: npt.ArrayLike, labe
     figure, axes = new_figure(size=(max(4.0, 0.15 * len(labels) + 1.0), 3.0))
     axis, place = axes[0, 0], np.arange(len(labels))
     for i, (name, runs) in enumerate(values.items()):
-        runs = runs[:, order]
-        middle = runs.mean(0)
-        reach = np.stack([middle - runs.min(0), runs.max(0) - middle]).clip(min=0)
-        look = dict(fmt=MARKERS[i], linestyle="none", elinewidth=1, markersize=4, markerfacecolor=["white", "C1"][i])
+        middle, low, high = (function(runs[:, order], axis=0) for function in (np.mean, np.min, np.max))
+        reach = np.stack([middle - low, high - middle]).clip(min=0)
+        look = dict(fmt="os"[i], linestyle="none", elinewidth=1, markersize=4, fillstyle=["none", "full"][i])
         axis.errorbar(place + 0.15 * (2 * i - 1), middle, reach, label=name, **look)
     axis.set_xticks(place, [labels[i] for i in order], rotation=90, fontsize=6.5)
     axis.set(ylabel="precision, recall (%)", ylim=(-4, 104), xlim=(-0.7, len(labels) - 0.3))
@@ -184,21 +182,16 @@ def captioned_images(
     images: Sequence[npt.ArrayLike | Image], captions: Sequence[Mapping[str, str]], *, columns: int = 4
 ) -> Figure:
     """Images with lines of text below each: "name: text", wrapped (the paper's Fig. 6 and 9)."""
-    wrapped = [[line for name, text in one.items() for line in _wrap(f"{name}: {text}")] for one in captions]
+    wrapped = [
+        [line for name, text in one.items() for line in textwrap.wrap(f"{name}: {text}", 36, subsequent_indent="    ")]
+        for one in captions
+    ]
     rows, deepest = -(-len(images) // columns), max(map(len, wrapped))
-    figure, axes = new_figure(rows, columns, size=(2.25 * columns, rows * (2.0 + 0.135 * deepest)))
+    figure, axes = new_figure(rows, columns, size=(2.25 * columns, rows * (2.0 + 0.16 * deepest)))
     for axis in axes.flat[len(images) :]:
         axis.set_axis_off()
     for axis, image, lines in zip(axes.flat, images, wrapped, strict=False):
         show_image(axis, image)
-        text = "\n".join([*lines, *[""] * (deepest - len(lines))])
+        text = "\n".join([*lines, *[" "] * (deepest - len(lines))])  # the same room below each image
         axis.text(0, -0.03, text, transform=axis.transAxes, va="top", fontsize=7.5)
     return figure
-
-
-def _wrap(text: str, width: int = 36) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if len(longer) <= width or not lines[-1] else [*lines, f"   {word}"]
-    return lines

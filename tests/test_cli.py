@@ -303,6 +303,14 @@ def test_data_prepare_draws_once(mlic, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in left(tmp_path)} == before
 
 
+def test_data_prepare_and_check_of_picto_coco(mlic):
+    sizes = ["--train", 4, "--val", 2, "--test", 3, "--set", "side=64"]
+    result = mlic("data", "prepare", "picto-coco", "--root", "drawn", *sizes)
+    assert result.stdout == "picto-coco: 4 train, 2 val, 3 test scenes in drawn\n"
+    lines = mlic("data", "check", "picto-coco", "--root", "drawn").stdout.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["train: 4 images", "val: 2 images", "test: 3 images"]
+
+
 def test_data_check_counts_what_is_there(mlic, root):
     lines = mlic("data", "check", "picto-voc", "--root", root).stdout.splitlines()
     assert [line.split(",")[0] for line in lines] == ["train: 16 images", "val: 6 images", "test: 8 images"]
@@ -414,6 +422,8 @@ def test_a_failed_attempt_does_not_stand_in_the_way_of_the_next(voc, tmp_path):
     (["data", "prepare", "voc2012"], "only picto-voc and picto-coco are drawn here"),
     (["data", "prepare", "picto-voc", "--set", "sizes=3"], "unknown setting 'data.picto.sizes'"),
     (["data", "prepare", "picto-voc", "--train", "0"], "need at least one scene"),
+    (["data", "prepare", "picto-coco", "--set", "labels=3"], "unknown setting 'data.picto_coco.labels'"),
+    (["data", "check", "coco2014"], "data.root: coco2014 needs the folder"),
     (["data", "check", "voc2012"], "data.root: voc2012 needs the folder"),
     (["data", "check", "coco"], "data.name=coco: no such data set"),
 ])
@@ -449,7 +459,7 @@ def test_report_tells_whether_the_readme_is_up_to_date(mlic, run, root, tmp_path
     monkeypatch.setenv("MLIC_HOME", str(tmp_path))
     assert mlic("report", "--readme", "--check").exit_code == 1
     assert mlic("report", "--readme").exit_code == 0
-    assert "| classifier | GAP | picto-voc |" in (tmp_path / "README.md").read_text()
+    assert "| baseline, GAP |" in (tmp_path / "README.md").read_text()
     assert mlic("report", "--readme", "--check").exit_code == 0
 
 

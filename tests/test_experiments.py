@@ -5,7 +5,9 @@ from typing import Literal
 
 import pytest
 
+from mlic_core.data import picto_coco
 from mlic_core.data.picto import PictoSpec, prepare
+from mlic_core.data.picto_coco import PictoCocoSpec
 from mlic_core.errors import InputError
 from mlic_core.study import experiments
 from mlic_core.study.experiments import Experiment, config, from_settings, run_name, settings
@@ -103,7 +105,9 @@ def test_an_experiment_made_in_python_has_its_method_options_filled_in():
     assert Experiment().method.options["pooling"] == "gap"
 
 
-@pytest.mark.parametrize(("dataset", "split"), [("picto-voc", "test"), ("voc2007", "test"), ("voc2012", "val")])
+@pytest.mark.parametrize(("dataset", "split"), [
+    ("picto-voc", "test"), ("picto-coco", "test"), ("voc2007", "test"), ("voc2012", "val"), ("coco2014", "val"),
+])
 def test_each_data_set_is_scored_on_its_usual_split(dataset, split):
     assert config(from_settings({"data": dataset, **NO_WEIGHTS}))["data.eval"] == split
 
@@ -172,6 +176,15 @@ def test_a_prepared_folder_tells_what_was_drawn(root):
     assert from_settings({"data.root": root}).data.picto == PictoSpec(train=6, val=3, test=3, side=64)
 
 
+def test_a_prepared_picto_coco_tells_what_was_drawn_too(root, tmp_path):
+    spec = PictoCocoSpec(train=3, val=2, test=2, side=64)
+    picto_coco.prepare(tmp_path / "set", spec)
+    data = from_settings({"data": "picto-coco", "data.root": str(tmp_path / "set")}).data
+    assert data.spec == data.picto_coco == spec and data.picto == PictoSpec()
+    with pytest.raises(InputError, match="already holds something else than this picto-coco"):
+        experiments.open_splits(from_settings({"data": "picto-coco", "data.root": root}).data)
+
+
 def test_a_prepared_folder_of_other_scenes_is_refused(root):
     with pytest.raises(InputError, match="already holds something else"):
         run_name(from_settings({"data.root": root, "data.picto.train": "5", **NO_WEIGHTS}))
@@ -182,9 +195,13 @@ def test_real_data_needs_a_folder():
         run_name(from_settings({"data": "voc2012", **NO_WEIGHTS}))
 
 
-def test_the_defaults_of_picto_voc_have_no_say_in_another_set():
-    chosen = {"data": "voc2012", "data.root": "x", **NO_WEIGHTS}
-    kept = [from_settings(chosen), from_settings({**chosen, "data.picto.train": "5"})]
+@pytest.mark.parametrize(("dataset", "drawn"), [("picto-voc", "picto"), ("picto-coco", "picto_coco"), ("voc2012", "")])
+def test_what_is_drawn_for_another_set_has_no_say_and_no_place_in_the_record(dataset, drawn):
+    chosen = {"data": dataset, "data.root": "x", **NO_WEIGHTS}
+    changes = [{}, {"data.picto.train": "5"}, {"data.picto_coco.train": "5"}]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiments, "open_splits", lambda data: {})
-        assert run_name(kept[0]) == run_name(kept[1])
+        names = [run_name(from_settings(chosen | change)) for change in changes]
+    assert [name != names[0] for name in names] == [False, drawn == "picto", drawn == "picto_coco"]
+    kept = [key.split(".")[1] for key in config(from_settings(chosen)) if key.startswith("data.picto")]
+    assert set(kept) == ({drawn} if drawn else set())

@@ -12,6 +12,7 @@ import pytest
 from mlic_core.data import coco, glyphs, load_dataset, picto, picto_coco, scenes
 from mlic_core.data.picto_coco import CLASSES, PictoCocoSpec
 from mlic_core.errors import InputError
+from mlic_core.study import provenance
 
 SMALL = PictoCocoSpec(train=6, val=3, test=4, side=96)
 # COCO's numbers for its 80 classes: 1 to 90 without ten that it left unused.
@@ -122,8 +123,8 @@ def test_taken_pictograms_are_those_that_the_committed_weights_were_made_without
     assert hashlib.sha256(" ".join(glyphs.pretraining_codes()).encode()).hexdigest()[:12] == "2586eb7ab1d1"
 
 
-def test_a_rider_is_no_bicycle_and_stays_out_of_pretraining():
-    assert "1F6B4" not in picto.GLYPHS["bicycle"] and "1F6B4" in glyphs.TAKEN.split()
+def test_the_bicycle_of_picto_coco_has_no_rider():
+    assert "1F6B4" not in picto_coco.GLYPHS["bicycle"] and "1F6B4" in glyphs.TAKEN.split()
 
 
 def test_pieces_of_a_pictogram_are_counted_from_the_left():
@@ -214,3 +215,15 @@ def test_a_folder_with_the_other_drawn_set_is_left_alone(tmp_path):
 def test_an_impossible_specification_is_refused(field, value):
     with pytest.raises(InputError, match=r"data\.picto_coco"):
         PictoCocoSpec(**{field: value})
+
+
+@pytest.mark.parametrize(("module", "of_voc", "of_coco"), [
+    ("picto", True, False), ("picto_coco", False, True), ("scenes", True, True), ("coco", False, True),
+])  # fmt: skip
+def test_a_run_depends_on_the_code_that_draws_its_own_set(monkeypatch, module, of_voc, of_coco):
+    read, digest = provenance._source, provenance.code_digest.__wrapped__  # around its cache
+    before = [digest("classifier", data) for data in ("picto-voc", "picto-coco")]
+    changed = f"mlic_core.data.{module}"
+    monkeypatch.setattr(provenance, "_source", lambda name: read(name) + "\nx = 1\n" if name == changed else read(name))
+    after = [digest("classifier", data) for data in ("picto-voc", "picto-coco")]
+    assert [a != b for a, b in zip(before, after, strict=True)] == [of_voc, of_coco]

@@ -222,6 +222,38 @@ def submit(name, out, competition, profile, results):
 
 
 @main.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--run", "name", required=True, metavar="RUN", help="Beginning of a stored run's name, or its folder.")
+@click.option("--out", default="", metavar="DIR", help="Write predictions.csv and pictures of the regions there too.")
+@click.option("--profile", **AMONG)
+@click.option("--results", **RESULTS)
+def predict(images, name, out, profile, results):
+    """Name what is in your own images, by the model of a stored run.
+
+    IMAGE is a file of any size, or a folder of such files. Each is turned upright, made RGB and squashed to the size
+    that the run was trained at.
+
+    \b
+    cnn_rnn prints the best paths, with the probability of each label given those before it:
+      photo.jpg
+        person 0.91 -> dog 0.43 -> END 0.80, path 0.31
+    Other methods print the labels with p > 0.5, or the best three where there are none or where a softmax
+    shares 1 among all labels.
+
+    predictions.csv has a line for every class of every image: image,label,score. `mlic runs` lists the runs; of one
+    that is stored without its model, as in a fresh clone, the command that trains it is printed.
+    """
+    from mlic_core.study.predict import describe, find_images, predict_images, write_predictions
+
+    record = _find(_stores(_results(results), profile), name)
+    labels, predictions = predict_images(record, find_images(images))
+    written = write_predictions(predictions, labels, Path(out).expanduser()) if out else []
+    click.echo("\n".join(describe(one, labels, record.activation) for one in predictions))
+    for path in written:
+        click.echo(f"wrote {_short(path)}", err=True)
+
+
+@main.command()
 @click.argument("also", nargs=-1, metavar="[NN]...")
 @click.option("--profile", default="quick", show_default=True, help="smoke, quick or study.")
 @click.option("--only", multiple=True, metavar="NN ...", help="Only these notebooks, by number or name.")

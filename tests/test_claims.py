@@ -1,0 +1,98 @@
+"""Intervals and differences of label metrics agree with the metrics and with the general bootstrap; verdicts."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mlic_core import claims
+from mlic_core.claims import Comparison, Outcome
+from mlic_core.metrics import bootstrap, label_scores, map_at_n, mean_average_precision, paired_bootstrap
+
+LABELS = ("C-P", "C-R", "C-F1", "O-P", "O-R", "O-F1")
+
+
+def outcome(seed, runs=2, images=60, classes=4):
+    generator = np.random.default_rng(seed)
+    scores = generator.normal(size=(runs, images, classes)).astype(np.float32)
+    return Outcome(scores, generator.random(scores.shape) < 0.4)
+
+
+@pytest.fixture(scope="module")
+def targets():
+    found = np.random.default_rng(9).integers(-1, 2, (60, 4)).astype(np.int8)
+    found[::7] = 0  # images without a label
+    return found
+
+
+def metric_of(name):
+    return lambda given, targets: label_scores(given, targets, threshold=0.5)[name]
+
+
+def test_values_are_the_means_of_the_runs(targets):
+    one = outcome(0)
+    found = claims.by_run(one, targets)
+    for run in range(2):
+        labels = label_scores(one.given[run].astype(float), targets, threshold=0.5)
+        assert {name: found[name][run] for name in LABELS} == pytest.approx({k: 100 * labels[k] for k in LABELS})
+        assert found["MAP@10"][run] == pytest.approx(100 * map_at_n(one.scores[run], targets))
+        assert found["mAP"][run] == pytest.approx(100 * mean_average_precision(one.scores[run], targets).value)
+    assert {name: value.value for name, value in claims.intervals(one, targets, n=5).items()} == pytest.approx(
+        {name: np.mean(values) for name, values in found.items()}
+    )
+
+
+def test_intervals_are_those_of_the_general_bootstrap(targets):
+    one = outcome(1)
+    found = claims.intervals(one, targets, n=150, seed=3)
+    for name in LABELS:
+        expected = bootstrap(one.given.astype(float), targets, metric_of(name), n=150, seed=3)
+        assert tuple(found[name]) == pytest.approx([100 * value for value in expected])
+    expected = bootstrap(one.scores, targets, map_at_n, n=150, seed=3)
+    assert tuple(found["MAP@10"]) == pytest.approx([100 * value for value in expected])
+
+
+def test_differences_are_those_of_the_paired_bootstrap(targets):
+    a, b = outcome(1), outcome(2)
+    found = claims.differences(a, b, targets, n=150, seed=3)
+    for name in ("C-F1", "O-R"):
+        given = (one.given.astype(float) for one in (a, b))
+        expected = paired_bootstrap(*given, targets, metric_of(name), n=150, seed=3)
+        assert found[name][:3] == pytest.approx([100 * value for value in expected[:3]])
+    runs = [claims.by_run(one, targets)["mAP"] for one in (a, b)]
+    assert found["mAP"].by_run == pytest.approx(np.subtract(*runs))
+    assert found["mAP"].value == pytest.approx(np.mean(found["mAP"].by_run))
+
+
+def test_runs_of_other_numbers_are_not_paired(targets):
+    found = claims.differences(outcome(1, runs=3), outcome(2, runs=1), targets, n=20)
+    assert found["O-F1"].by_run == ()
+
+
+def test_a_method_does_not_differ_from_itself(targets):
+    one = outcome(4)
+    assert set(claims.differences(one, one, targets, n=20).values()) == {Comparison(0.0, 0.0, 0.0, (0.0, 0.0))}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "by_run", "expected"),
+    [
+        (0.1, 2.0, (1.0,), "seen"),
+        (0.1, 2.0, (1.0, -0.1), "undecided"),
+        (0.1, 2.0, (), "seen"),
+        (-0.1, 2.0, (1.0, 1.0), "undecided"),
+        (-2.0, -0.1, (-1.0, -0.5), "not seen"),
+        (0.0, 0.0, (0.0,), "undecided"),
+        (math.nan, math.nan, (), "undecided"),
+    ],
+)
+def test_a_verdict_needs_the_interval_and_every_pair_of_runs(low, high, by_run, expected):
+    assert claims.verdict(Comparison((low + high) / 2, low, high, by_run)) == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-0.5, 0.9, "seen"), (0.2, 0.9, "seen"), (0.2, 1.9, "undecided"), (1.2, 1.9, "not seen"), (-3, -1.1, "not seen")],
+)
+def test_smallness_is_a_claim_of_its_own(low, high, expected):
+    assert claims.verdict(Comparison((low + high) / 2, low, high, ()), within=1.0) == expected
