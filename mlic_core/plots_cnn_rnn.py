@@ -127,7 +127,7 @@ def class_precision_recall(precision: npt.ArrayLike, recall: npt.ArrayLike, labe
         axis.errorbar(place + 0.15 * (2 * i - 1), middle, reach, label=name, **look)
     axis.set_xticks(place, [labels[i] for i in order], rotation=90, fontsize=6.5)
     axis.set(ylabel="precision, recall (%)", ylim=(-4, 104), xlim=(-0.7, len(labels) - 0.3))
-    axis.legend(loc="lower left")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return figure
 
 
@@ -187,11 +187,12 @@ def captioned_images(
         for one in captions
     ]
     rows, deepest = -(-len(images) // columns), max(map(len, wrapped))
-    figure, axes = new_figure(rows, columns, size=(2.25 * columns, rows * (2.0 + 0.16 * deepest)))
-    for axis in axes.flat[len(images) :]:
+    heights = [2.1, 0.135 * deepest + 0.1] * rows
+    figure, axes = new_figure(2 * rows, columns, size=(2.2 * columns, sum(heights)))
+    axes[0, 0].get_gridspec().set_height_ratios(heights)
+    for axis in axes.flat:
         axis.set_axis_off()
-    for axis, image, lines in zip(axes.flat, images, wrapped, strict=False):
+    for axis, below, image, lines in zip(axes[::2].flat, axes[1::2].flat, images, wrapped, strict=False):
         show_image(axis, image)
-        text = "\n".join([*lines, *[" "] * (deepest - len(lines))])  # the same room below each image
-        axis.text(0, -0.03, text, transform=axis.transAxes, va="top", fontsize=7.5)
+        below.text(0, 1, "\n".join(lines), transform=below.transAxes, va="top", fontsize=7.5).set_in_layout(False)
     return figure
