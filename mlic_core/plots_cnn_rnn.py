@@ -35,16 +35,24 @@ def beam_tree(image: npt.ArrayLike | Image, steps: Sequence[Sequence[Branch]], n
     axes[0, 0].get_gridspec().set_width_ratios([2.2, 1.5 * len(steps)])
     show_image(axes[0, 0], image)
     axis = axes[0, 1]
+    texts = {path: _node_text(one, names) for path, one in branches.items()}
     for path, branch in branches.items():
         on_best = best.path[: len(path)] == path
-        _edge(axis, heights, path, branch, on_best)
-        token = "END" if path[-1] == len(names) else names[path[-1]]
-        whole = f", log P {branch.log_p:.2f}" if branch.fate == "ended" else ""
+        before = path[:-1]
+        start = (
+            len(before) + 0.03 + 0.042 * len(texts[before]) if before else 0.55
+        )  # about where the parent's text ends
+        _edge(
+            axis,
+            (start, heights[before]),
+            (len(path) - 0.02, heights[path]),
+            dropped=branch.fate == "dropped",
+            thick=on_best,
+        )
         look = LOOKS[branch.fate]
         plate = dict(boxstyle="round", facecolor=look["facecolor"], edgecolor=look["edgecolor"], pad=0.25)
         plate |= dict(linewidth=2.0 if on_best else 0.8)
-        text = f"{token} {branch.p:.2f}{whole}"
-        axis.text(len(path), heights[path], text, va="center", fontsize=7, color=look["color"], bbox=plate)
+        axis.text(len(path), heights[path], texts[path], va="center", fontsize=7, color=look["color"], bbox=plate)
     axis.text(0.35, heights[()], "START", va="center", fontsize=7, bbox=dict(boxstyle="round", facecolor="white"))
     axis.set(xlim=(0.3, len(steps) + 0.95), ylim=(leaves - 0.4, -0.6))
     axis.set_axis_off()
@@ -66,19 +74,16 @@ def _heights(branches: Mapping[tuple[int, ...], Branch]) -> dict[tuple[int, ...]
     return heights
 
 
-def _edge(axis: Axes, heights: Mapping, path: tuple[int, ...], branch: Branch, on_best: bool) -> None:
-    """From the end of the parent's text to the node."""
-    start = len(path) - 0.42 if len(path) > 1 else 0.55
-    gone = branch.fate == "dropped"
-    axis.plot(
-        [start, len(path) - 0.02],
-        [heights[path[:-1]], heights[path]],
-        color="#C8C8C8" if gone else "black",
-        linestyle="--" if gone else "-",
-        linewidth=2.0 if on_best else 0.8,
-        marker="",
-        zorder=0,
-    )
+def _node_text(branch: Branch, names: Sequence[str]) -> str:
+    token = branch.path[-1]
+    whole = f", log P {branch.log_p:.2f}" if branch.fate == "ended" else ""
+    return f"{'END' if token == len(names) else names[token]} {branch.p:.2f}{whole}"
+
+
+def _edge(axis: Axes, start: tuple[float, float], end: tuple[float, float], *, dropped: bool, thick: bool) -> None:
+    """From behind the parent's text to the node."""
+    look = dict(color="#C8C8C8", linestyle="--") if dropped else dict(color="black", linestyle="-")
+    axis.plot(*zip(start, end, strict=True), **look, linewidth=2.0 if thick else 0.8, marker="", zorder=0)
 
 
 @styled
@@ -194,5 +199,6 @@ def captioned_images(
         axis.set_axis_off()
     for axis, below, image, lines in zip(axes[::2].flat, axes[1::2].flat, images, wrapped, strict=False):
         show_image(axis, image)
+        axis.set_anchor("SW")  # above its text
         below.text(0, 1, "\n".join(lines), transform=below.transAxes, va="top", fontsize=7.5).set_in_layout(False)
     return figure
