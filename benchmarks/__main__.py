@@ -81,7 +81,7 @@ def tables(ratios: list[tuple[Benchmark, Row]], figures: list[tuple[Figure, Row]
     lines = [
         f"Measured in one run on {os.cpu_count()} cores ({platform.machine()}, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, torch {torch.__version__} with its default of {torch.get_num_threads()} threads; "
-        "ours uses one).",
+        "our metrics use one).",
         "Seconds are medians over n runs of each side in turn, after one in which their results were compared.",
         "Ratio = peer / ours: above 1 we are faster.",
         "",
