@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from mlic_core import features
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
+from mlic_core.metrics import protocol_matrix
 from mlic_core.study.evaluate import evaluate, path_labels
 from mlic_core.study.experiments import from_settings, method_recipe, run_name
+from mlic_core.study.show import print_protocols
 from mlic_core.study.store import Store, load_model
 
 TINY = {"trunk": "pictonet-s", "trunk.weights": "none", "data.size": 32, "recipe.batch_size": 8, "recipe.epochs": 1}
@@ -126,3 +128,10 @@ def test_only_a_sigmoid_is_compared_with_a_threshold(activation, rule):
     assert (metrics["O-P"] == metrics["O-P@3"]) == (rule == "top-3")
     assert metrics["O-R@3"] == pytest.approx(100)
     assert metrics["MAP@10"] == pytest.approx(100 * ((1 + 2 / 3) / 2 + 1) / 2)
+
+
+def test_protocols_of_a_path_method_compare_its_own_probabilities_with_the_threshold(trained, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mlic_core.metrics.protocol_matrix", lambda *a, **k: seen.append(k) or protocol_matrix(*a, **k))
+    print_protocols(trained[2])
+    np.testing.assert_allclose(seen[0]["probabilities"], np.exp(trained[2].scores()["logits"].astype(np.float64)))

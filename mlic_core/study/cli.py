@@ -1,12 +1,12 @@
 """`mlic`: prepare data, run experiments, run the batch. Bodies import what they need, so that --help is quick."""
 
 import sys
-import time
 from pathlib import Path
 
 import click
 
 from mlic_core.errors import InputError
+from mlic_core.study.show import list_runs, metrics_at_hand, print_protocols, print_record, short
 
 OWN = "own"  # the "profile" of runs made by hand
 SET = dict(multiple=True, metavar="KEY=VALUE", help="A setting, such as recipe.epochs=3 or method=mcar. Repeatable.")
@@ -63,7 +63,7 @@ def data_prepare(name, root, sets, **sizes):
     chosen = {prefix + key.removeprefix(prefix): value for key, value in chosen.items()}
     spec = from_settings({"data.name": name, **chosen}).data.spec
     folder = prepare(name, root, spec)
-    click.echo(f"{name}: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or _short(folder)}")
+    click.echo(f"{name}: {spec.train} train, {spec.val} val, {spec.test} test scenes in {root or short(folder)}")
 
 
 @data.command("check")
@@ -110,13 +110,13 @@ def run(config, sets, profile, results, eval_only):
     store = Store(_results(results) / profile / "runs")
     if not eval_only:
         record = store.run(experiment)
-        return _print_record(record.name, record.metrics, record.folder)
+        return print_record(record.name, record.metrics, record.folder)
     if store.get(experiment) is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
     record, dataset = store.run(experiment), open_splits(experiment.data)["eval"]
     kind = activation(experiment.method.name, experiment.method.options)
     _, metrics = score(store.model(experiment), dataset, experiment.data.difficult_eval, kind)
-    _print_record(record.name, metrics, record.folder)
+    print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
 
@@ -150,7 +150,7 @@ def runs(ctx, profile, results, stale):
     """
     ctx.obj = _stores(_results(results), profile)
     if ctx.invoked_subcommand in (None, "list"):
-        _list_runs(ctx.obj, stale)
+        list_runs(ctx.obj, stale)
 
 
 @runs.command("list")
@@ -168,7 +168,7 @@ def runs_show(stores, name):
         click.echo(f"{key:<24} {value}")
     commit = f"{record.commit}{' and changes' if record.dirty else ''}"
     click.echo(f"\n{record.device}, {record.seconds:.0f} s, commit {commit}\n")
-    _print_record(record.name, record.metrics, record.folder, classes=True)
+    print_record(record.name, record.metrics, record.folder, classes=True)
 
 
 @main.command()
@@ -189,9 +189,9 @@ def score(name, protocols, profile, results):
 
     record = _find(_stores(_results(results), profile), name)
     if protocols:
-        return _print_protocols(record)
-    metrics = _present_metrics(record)
-    _print_record(record.name, metrics, record.folder, classes=True)
+        return print_protocols(record)
+    metrics = metrics_at_hand(record)
+    print_record(record.name, metrics, record.folder, classes=True)
     if not equal({key: record.metrics.get(key) for key in metrics}, metrics):
         click.echo("these numbers differ from the stored ones, which are renewed when the run is asked for", err=True)
 
@@ -218,7 +218,7 @@ def submit(name, out, competition, profile, results):
 
     record = _find(_stores(_results(results), profile), name)
     path = write_submission(record, Path(out).expanduser() if out else None, competition)
-    click.echo(f"{_short(path)}\n{what_next(record, competition)}")
+    click.echo(f"{short(path)}\n{what_next(record, competition)}")
 
 
 @main.command()
@@ -250,7 +250,7 @@ def predict(images, name, out, profile, results):
     written = write_predictions(predictions, labels, Path(out).expanduser()) if out else []
     click.echo("\n".join(describe(one, labels, record.activation) for one in predictions))
     for path in written:
-        click.echo(f"wrote {_short(path)}", err=True)
+        click.echo(f"wrote {short(path)}", err=True)
 
 
 @main.command()
@@ -336,70 +336,3 @@ def _find(stores: dict, name: str):
         count = len(found) or "no"
         raise InputError(f"{count} stored runs have a name that begins with {name!r}{known and f': {known}'}")
     return found[0]
-
-
-def _present_metrics(record) -> dict:
-    """As the record's `present_metrics`, but without those by object size where these can't be had."""
-    from mlic_core.study.evaluate import evaluate_scores
-    from mlic_core.study.record import present_metrics
-
-    arrays = record.scores()
-    try:
-        return present_metrics(record)
-    except InputError as error:
-        click.echo(f"without mAP by object size, since the sizes aren't stored with the run: {error}", err=True)
-        return evaluate_scores(arrays, record.config["data.difficult_eval"], record.activation)
-
-
-def _print_protocols(record) -> None:
-    from mlic_core.metrics import protocol_matrix
-    from mlic_core.study.evaluate import THRESHOLD, probabilities
-    from mlic_core.study.protocols import protocol_text
-
-    arrays, where = record.scores(), f"{record.config['data.name']} {record.config['data.eval']}"
-    logits = arrays["logits"]
-    click.echo(f"run {record.name}: {record.method}, {len(logits)} images of {where}")
-    click.echo(protocol_text(protocol_matrix(logits, arrays["targets"], probabilities=probabilities(logits))))
-    difficult = record.config["data.difficult_eval"]
-    click.echo(f"\nThe record itself follows: raw, difficult={difficult}, p > {THRESHOLD}, harmonic C-F1")
-
-
-def _list_runs(stores: dict, stale: bool) -> None:
-    row = "{:<12}  {:<8}  {:<11}  {:<11}  {:<10}  {:>4}  {:>5}  {:>7}  {:>6}  {}"
-    click.echo(row.format("name", "profile", "method", "trunk", "data", "seed", "mAP", "time", "age", "").rstrip())
-    for profile, store in stores.items():
-        for record in (record for record in store.records() if record.stale or not stale):
-            click.echo(row.format(record.name, profile, *_columns(record)).rstrip())
-        for name in () if stale else store.unfinished():
-            click.echo(row.format(name, profile, "", "", "", "", "", "", "", "unfinished"))
-
-
-def _columns(record) -> tuple:
-    from mlic_core.progress import duration
-
-    trained = min(path.stat().st_mtime for path in record.folder.iterdir())  # run.json is younger when it was renewed
-    hours = (time.time() - trained) / 3600
-    age = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
-    chosen = [record.config[key] for key in ("method.name", "trunk.name", "data.name", "seed")]
-    state = " ".join(word for word in ("stale", "outdated") if getattr(record, word))
-    return (*chosen, _number(record.metrics["mAP"]), duration(record.seconds), age, state)
-
-
-def _print_record(name: str, metrics: dict, folder: Path, classes: bool = False) -> None:
-    click.echo(f"run {name}")
-    for key, value in metrics.items():
-        if key != "AP":
-            click.echo(f"  {key:<20} {_number(value)}")
-    for label, value in metrics["AP"].items() if classes else ():
-        click.echo(f"  AP {label:<17} {_number(value)}")
-    click.echo(f"in {_short(folder)}")
-
-
-def _number(value) -> str:
-    if isinstance(value, list):
-        return "  ".join(map(_number, value))
-    return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
-
-
-def _short(folder: Path) -> str:
-    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)
