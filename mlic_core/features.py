@@ -83,7 +83,7 @@ def _stored(path: Path) -> np.ndarray | None:
 
 def _fill(path: Path, model: nn.Module, dataset: MultiLabelDataset, view: str) -> None:
     device = next(model.parameters()).device
-    shape = (len(dataset), *_probe(model, dataset.size).shape[1:])
+    shape = (len(dataset), *_probe(model, dataset).shape[1:])
     _announce(path, shape, dataset, view)
     partial = path.with_suffix(".partial")
     array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
@@ -93,12 +93,21 @@ def _fill(path: Path, model: nn.Module, dataset: MultiLabelDataset, view: str) -
     ):
         images = prepare_images(images.to(device), model.trunk)
         images = images.flip(3) if view == "mirrored" else images
-        array[index.numpy()] = model.features(images).float().cpu().numpy()
+        array[index.numpy()] = model.features(images, *_given(model, dataset, index, view)).float().cpu().numpy()
     array.flush()
     del array
     with open(partial, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(partial, path)
+
+
+def _given(model: nn.Module, dataset: MultiLabelDataset, index: Tensor, view: str = "plain") -> tuple[Tensor, ...]:
+    """What a model takes beside the images: boxes that it knows by their ids, if it is such a model."""
+    boxes = model.boxes_of([dataset.ids[i] for i in index.tolist()]) if hasattr(model, "boxes_of") else None
+    if boxes is None:
+        return ()
+    x0, y0, x1, y1 = boxes.unbind(2)
+    return (torch.stack([1 - x1, y0, 1 - x0, y1], 2) if view == "mirrored" else boxes,)
 
 
 def _announce(path: Path, shape: tuple[int, ...], dataset: MultiLabelDataset, view: str) -> None:
@@ -114,10 +123,11 @@ def _announce(path: Path, shape: tuple[int, ...], dataset: MultiLabelDataset, vi
 
 
 @torch.inference_mode()
-def _probe(model: nn.Module, size: int) -> Tensor:
+def _probe(model: nn.Module, dataset: MultiLabelDataset) -> Tensor:
     """Features of one fixed picture of noise."""
-    noise = torch.rand((1, 3, size, size), generator=torch.Generator().manual_seed(0))
-    return model.features(noise.to(next(model.parameters()).device)).float().cpu()
+    noise = torch.rand((1, 3, dataset.size, dataset.size), generator=torch.Generator().manual_seed(0))
+    noise = noise.to(next(model.parameters()).device)
+    return model.features(noise, *_given(model, dataset, torch.tensor([0]))).float().cpu()
 
 
 def _key(model: nn.Module, dataset: MultiLabelDataset) -> str:
@@ -127,5 +137,5 @@ def _key(model: nn.Module, dataset: MultiLabelDataset) -> str:
         parts.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     for name, value in model.trunk.state_dict().items():
         parts.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    parts.update(_probe(model, dataset.size).numpy().tobytes())
+    parts.update(_probe(model, dataset).numpy().tobytes())
     return parts.hexdigest()[:16]

@@ -91,6 +91,7 @@ class Scores(NamedTuple):
     steps: Float32[np.ndarray, "images steps classes"] | None = None
     paths: Int64[np.ndarray, "images beams length"] | None = None
     path_log_probs: Float32[np.ndarray, "images beams"] | None = None
+    transforms: Float32[np.ndarray, "images regions 4"] | None = None
 
 
 def default_device() -> torch.device:

@@ -60,7 +60,7 @@ def test_a_value_of_another_type_is_refused_in_words(text, kind, wanted):
     ("recipe.epoch", "unknown setting 'recipe.epoch'; did you mean 'recipe.epochs'?"),
     ("epochs", "unknown setting 'epochs'; did you mean 'recipe.epochs'?"),
     ("recipe.seed", "unknown setting 'recipe.seed'; did you mean 'data.picto.seed'?"),
-    ("method.pooled", "unknown setting 'method.pooled'; did you mean 'method.pooling'?"),
+    ("method.poolign", "unknown setting 'method.poolign'; did you mean 'method.pooling'?"),
     ("method.topN", "unknown setting 'method.topN': it is an option of mcar; add method=mcar"),
     ("method.options", "unknown setting 'method.options'"),
     ("data.picto", "unknown setting 'data.picto'"),

@@ -14,7 +14,17 @@ VARIANTS = [
     ("linear", {"loss": "warp"}),
     ("cnn_rnn", {"cell": "lstm", "order": "easiest-first", "length": 3}),
     ("cnn_rnn", {"cell": "linear", "order": "random-batch", "length": 3, "min_length": 1}),
+    ("rdar", {"loss": "bce", "views": "ten", "fine_tune": True}),
+    ("rdar", {"K": 1, "views": "centre", "proposals": "windows"}),
 ]
+
+
+@pytest.fixture(autouse=True)
+def forget_graphs():
+    """Each variant is compiled anew: torch refuses to compile one function too many times."""
+    torch._dynamo.reset()
+
+
 variants = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value).replace("{}", ""))
 
 

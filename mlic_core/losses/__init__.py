@@ -2,7 +2,19 @@
 
 from mlic_core.losses.binary import binary_cross_entropy
 from mlic_core.losses.difficult import restrict_difficult
+from mlic_core.losses.euclidean import euclidean
+from mlic_core.losses.regions import anchor_constraint, anchors, positive_constraint, scale_constraint
 from mlic_core.losses.softmax import softmax_cross_entropy
 from mlic_core.losses.warp import warp
 
-__all__ = ["binary_cross_entropy", "restrict_difficult", "softmax_cross_entropy", "warp"]
+__all__ = [
+    "anchor_constraint",
+    "anchors",
+    "binary_cross_entropy",
+    "euclidean",
+    "positive_constraint",
+    "restrict_difficult",
+    "scale_constraint",
+    "softmax_cross_entropy",
+    "warp",
+]

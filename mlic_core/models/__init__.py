@@ -12,11 +12,13 @@ from mlic_core.models.cnn_rnn import CNNRNN
 from mlic_core.models.linear import Linear
 from mlic_core.models.mcar import MCAR
 from mlic_core.models.prediction import Prediction
+from mlic_core.models.rdar import RDAR
 
 METHODS: dict[str, type[nn.Module]] = {
     "classifier": Classifier,
     "linear": Linear,
     "cnn_rnn": CNNRNN,
+    "rdar": RDAR,
     "mcar": MCAR,
 }
 

@@ -1,8 +1,7 @@
-"""Methods whose trunk is not trained: it computes features, and the method is a head on them."""
+"""Methods that are a head on a trunk's features, computed once where the trunk is not trained."""
 
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
@@ -18,28 +17,30 @@ class FrozenTrunk(nn.Module):
     the head on `features(images)`, nothing else. The trunk's parameters get no gradient and its BatchNorm layers keep
     their statistics, `train()` or not.
 
-    pooling: how maps become one vector for each image, "gap", "gmp" or "gwp" (half of each).
+    pooling: how maps become one vector for each image, "gap", "gmp" or "gwp" (half of each); None keeps the maps.
+    fine_tune: train the trunk as well, at `recipe.lr`; then nothing is computed once.
     `recipe` holds the method's own defaults for the recipe. Raises InputError for another pooling.
     """
 
-    frozen: ClassVar[bool] = True
     recipe: ClassVar[dict] = {}
 
-    def __init__(self, trunk: nn.Module, pooling: Pooling):
+    def __init__(self, trunk: nn.Module, pooling: Pooling | None = None, *, fine_tune: bool = False):
         super().__init__()
-        check_choice("pooling", pooling, Pooling)
-        self.trunk = trunk.requires_grad_(False).eval()
+        if pooling is not None:
+            check_choice("pooling", pooling, Pooling)
+        self.frozen = not fine_tune
+        self.trunk = trunk if fine_tune else trunk.requires_grad_(False).eval()
         self.pooling = pooling
 
     @property
     def feature_kind(self) -> str:
         """What `features` computes beyond the trunk; with the trunk's weights it names a cache of features."""
-        return self.pooling
+        return self.pooling or "maps"
 
-    @torch.no_grad()
-    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels"]:
-        """Pooled maps of normalised images, fp32."""
-        return global_pool(self.trunk(images).float(), self.pooling)
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels *cells"]:
+        """Maps of normalised images, or pooled maps, fp32."""
+        maps = self.trunk(images).float()
+        return maps if self.pooling is None else global_pool(maps, self.pooling)
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], targets: Int8[Tensor, "batch classes"] | None = None
@@ -48,11 +49,16 @@ class FrozenTrunk(nn.Module):
         return self.head(self.features(images), targets)
 
     def train(self, mode: bool = True):
-        """Training mode for the head alone."""
+        """Training mode, for the head alone where the trunk is frozen."""
         super().train(mode)
-        self.trunk.eval()
+        if self.frozen:
+            self.trunk.eval()
         return self
 
     def param_groups(self, recipe) -> list[dict]:
-        """The head, at `recipe.head_lr`."""
-        return [{"params": [one for one in self.parameters() if one.requires_grad], "lr": recipe.head_lr}]
+        """The head at `recipe.head_lr`, and a trunk that is trained at `recipe.lr`."""
+        trunk = [] if self.frozen else list(self.trunk.parameters())
+        known = set(map(id, self.trunk.parameters()))
+        head = [one for one in self.parameters() if one.requires_grad and id(one) not in known]
+        groups = [{"params": trunk, "lr": recipe.lr}, {"params": head, "lr": recipe.head_lr}]
+        return [group for group in groups if group["params"]]

@@ -231,6 +231,8 @@ def config(experiment: Experiment) -> dict[str, Any]:
     unused = tuple(f"data.{spec}." for name, spec in SPECS.items() if name != experiment.data.name)
     kept = {key: value for key, value in settings(experiment).items() if not key.startswith(unused)}
     kept |= {"data.root": "", "data.eval": experiment.data.eval_split}
+    if "method.proposals" in kept:
+        kept["method.proposals"] = _proposals(experiment.method.options["proposals"])
     return kept | {"trunk.weights": _weights(experiment.trunk)}
 
 
@@ -251,10 +253,20 @@ def _weights(trunk: Trunk) -> str:
     return f"sha256:{sha256(path)}"
 
 
+def _proposals(given: str) -> str:
+    """A box file as "sha256:..."; what is no file stays."""
+    if given in ("", "windows") or given.startswith("sha256:"):
+        return given
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise InputError(f"method.proposals={given}: no such file; give a box file, 'windows' or nothing")
+    return f"sha256:{sha256(path)}"
+
+
 def experiment_of(record_config: Mapping[str, Any], root: str = "") -> Experiment:
     """The experiment of a record's `config`, with its data in `root`.
 
-    Raises InputError if its trunk started from a file that is not at hand.
+    Raises InputError if its trunk started from a file that is not at hand, or its regions came from one.
     """
     chosen = {**record_config, "data.root": root}
     if str(chosen["trunk.weights"]).startswith("sha256:"):
@@ -265,6 +277,11 @@ def experiment_of(record_config: Mapping[str, Any], root: str = "") -> Experimen
                 "give the file as trunk.weights and train that run again"
             )
         chosen["trunk.weights"] = usual.weights
+    if str(chosen.get("method.proposals", "")).startswith("sha256:"):
+        raise InputError(
+            "the regions of a stored run came from a box file, which is not kept with it; "
+            "name the run by its settings, with method.proposals=FILE"
+        )
     return from_settings(chosen)
 
 

@@ -215,7 +215,7 @@ def score(
     arrays |= {"ids": np.array(dataset.ids), "labels": np.array(dataset.labels)}
     if scores.paths is not None:
         arrays["paths"] = scores.paths.astype(np.int16)
-    for name in ("steps", "path_log_probs"):
+    for name in ("steps", "path_log_probs", "transforms"):
         if getattr(scores, name) is not None:
             arrays[name] = getattr(scores, name)
     arrays |= {"largest": dataset.largest_objects()} if dataset.has_boxes else {}
