@@ -42,7 +42,7 @@ def _spread(room: float, step: float) -> list[float]:
     return [room * i / max(steps, 1) for i in range(steps + 1)]
 
 
-def coverage(boxes: Float[Tensor, "boxes 4"], rows: int, columns: int) -> Float[Tensor, "boxes rows*columns"]:
+def coverage(boxes: Float[Tensor, "boxes 4"], rows: int, columns: int) -> Float[Tensor, "boxes {rows*columns}"]:
     """How much of each cell of a map lies in each box, in [0, 1]."""
     sides = []
     for axis, cells in ((1, rows), (0, columns)):
@@ -56,7 +56,7 @@ def contrast(
     maps: Float[Tensor, "batch channels rows columns"], boxes: Float[Tensor, "boxes 4"]
 ) -> Float[Tensor, "batch boxes"]:
     """Mean norm of the features inside each box less that in a ring around it, times the square root of the area."""
-    norms = maps.float().norm(dim=1)
+    norms = maps.norm(dim=1)
     inside = coverage(boxes, *norms.shape[1:])
     margin = RING * (boxes[:, 2:] - boxes[:, :2])
     around = coverage(torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], 1), *norms.shape[1:]) - inside
@@ -86,7 +86,7 @@ class Windows:
 
     def propose(self, maps: Float[Tensor, "batch channels rows columns"], count: int) -> Float[Tensor, "batch count 4"]:
         """The best windows of each image, best first."""
-        boxes = self.boxes.to(maps.device)
+        boxes = self.boxes.to(maps)
         return suppress(contrast(maps, boxes), boxes, count)
 
 
