@@ -37,6 +37,7 @@ from mlic_core.models.spatial import (
 
 Loss = Literal["euclidean", "bce"]
 Views = Literal["whole", "centre", "five", "ten"]
+Start = Literal["middle", "xavier"]
 
 
 class MemoryCell(nn.Module):
@@ -75,17 +76,18 @@ class RDAR(FrozenTrunk):
     crop: share of the maps' sides in the crops of training and of the views. views: what is looked at in testing, the
     "whole" image, its "centre", "five", the centre and the corners, or "ten", with their mirror images, all cut from
     the same maps; it may be changed at any time. proposals: "windows" or a box file in place of attentional regions
-    (Table 3), see `models.proposals`. fine_tune: train the trunk as well.
+    (Table 3), see `models.proposals`. start: with "middle", W_zm of Eq. 5 begins at zero and so every region at
+    s = .5, t = 0; with "xavier" it is drawn at random as all other weights are. fine_tune: train the trunk as well.
 
     Raises InputError for an impossible value.
     """
 
     recipe: ClassVar[dict] = {
         "optimizer": "adam",
-        "epochs": 30,
-        "batch_size": 32,
+        "epochs": 20,
+        "batch_size": 64,
         "lr": 0.0001,
-        "head_lr": 0.0005,
+        "head_lr": 0.001,
         "jitter": 0.0,
         "bf16": False,
     }
@@ -111,6 +113,7 @@ class RDAR(FrozenTrunk):
         crop: float = 0.875,
         views: Views = "whole",
         proposals: str = "",
+        start: Start = "middle",
         fine_tune: bool = False,
     ):
         super().__init__(trunk, fine_tune=fine_tune)
@@ -118,6 +121,7 @@ class RDAR(FrozenTrunk):
             raise InputError("fine_tune=True: proposals need a frozen trunk, on which their features are computed once")
         check_choice("loss", loss, Loss)
         check_choice("views", views, Views)
+        check_choice("start", start, Start)
         for name, value in {"K": K, "hidden": hidden, "sampled": sampled, "pooled": pooled}.items():
             if value < 1:
                 raise InputError(f"{name}={value}: choose 1 or more")
@@ -135,11 +139,11 @@ class RDAR(FrozenTrunk):
         self.classify = nn.Linear(hidden, num_classes)  # W_zs
         self.localise = nn.Linear(hidden, 4)  # W_zm
         self.register_buffer("anchors", anchors(K - 1), persistent=False)
-        self._initialise()
+        self._initialise(start)
         if self.source is not None:
             self.localise.requires_grad_(False)
 
-    def _initialise(self) -> None:
+    def _initialise(self, start: Start) -> None:
         for module in (self.region, *self.memory.children(), self.reading, self.classify, self.localise):
             gates = 4 if module in self.memory.children() else 1
             for weight in module.weight.chunk(gates):  # Xavier's rule is for each matrix of Eq. 4
@@ -148,6 +152,8 @@ class RDAR(FrozenTrunk):
                 nn.init.zeros_(module.bias)
         with torch.no_grad():  # with a bias of zero, small weights would make every region a point
             self.localise.bias.copy_(torch.tensor([0.5, 0.5, 0.0, 0.0]))
+            if start == "middle":  # as z grows, random weights throw regions out of the image, to where no gradient is
+                self.localise.weight.zero_()
 
     @staticmethod
     def activation(options: dict) -> str:
