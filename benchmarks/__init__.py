@@ -11,7 +11,7 @@ from typing import NamedTuple
 class Benchmark(NamedTuple):
     """Two callables without arguments. Before they are timed, their results are compared, to `tolerance`."""
 
-    name: str  # module/what/peer, and the size where it is not the largest
+    name: str  # module/what/peer, and the size or trunk where it is not the first
     about: str  # what is computed, on how much, and by whom beside us
     ours: Callable[[], object]
     peer: Callable[[], object]

@@ -1,12 +1,16 @@
-"""Run every benchmark: `python -m benchmarks` writes results/bench.json, bench_figures.json and bench.md."""
+"""Run every benchmark: `python -m benchmarks` writes results/bench.json, bench_figures.json and bench.md.
 
+`python -m benchmarks rdar metrics` runs these modules only, prints their table and leaves the files as they are.
+"""
+
+import argparse
 import importlib
 import json
 import os
 import pkgutil
 import platform
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -23,10 +27,14 @@ BUDGET = 30.0  # seconds
 Row = dict[str, str | float | int | None]
 
 
-def builders() -> list[Callable[..., list[Benchmark | Figure]]]:
-    """The `bench_*` functions of every module in this folder."""
-    names = sorted(info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.name != "__main__")
-    modules = [importlib.import_module(f"benchmarks.{name}") for name in names]
+def module_names() -> list[str]:
+    """The modules of this folder that hold benchmarks."""
+    return sorted(info.name for info in pkgutil.iter_modules(benchmarks.__path__) if info.name != "__main__")
+
+
+def builders(names: Sequence[str] = ()) -> list[Callable[..., list[Benchmark | Figure]]]:
+    """The `bench_*` functions of some modules; of every module where none is named."""
+    modules = [importlib.import_module(f"benchmarks.{name}") for name in names or module_names()]
     return [value for module in modules for name, value in vars(module).items() if name.startswith("bench_")]
 
 
@@ -99,8 +107,9 @@ def tables(ratios: list[tuple[Benchmark, Row]], figures: list[tuple[Figure, Row]
     return "\n".join(lines) + "\n"
 
 
-def main(results: Path = RESULTS, scale: float = 1) -> None:
-    asked = [one for build in builders() for one in build(scale)]
+def main(results: Path = RESULTS, scale: float = 1, names: Sequence[str] = ()) -> None:
+    """Run the benchmarks of some modules, or of all of them; only the latter goes into files."""
+    asked = [one for build in builders(names) for one in build(scale)]
     ratios, figures = [], []
     for i, one in enumerate(asked, start=1):
         if isinstance(one, Benchmark):
@@ -111,6 +120,9 @@ def main(results: Path = RESULTS, scale: float = 1) -> None:
             row = figure(one)
             figures.append((one, row))
             say(f"{i} of {len(asked)} {row['name']}: {row['value']} {row['unit']}")
+    if names:
+        print(tables(ratios, figures), end="")
+        return
     results.mkdir(exist_ok=True)
     for name, rows in (("bench.json", ratios), ("bench_figures.json", figures)):
         text = json.dumps([row for _, row in rows], indent=1) + "\n"
@@ -118,5 +130,16 @@ def main(results: Path = RESULTS, scale: float = 1) -> None:
     (results / "bench.md").write_text(tables(ratios, figures), encoding="utf-8")
 
 
+def arguments(given: list[str] | None = None) -> list[str]:
+    """The modules named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Time our code beside its peers.")
+    about = f"a module to run ({', '.join(module_names())}); without one all run, into results/"
+    parser.add_argument("names", nargs="*", metavar="MODULE", help=about)
+    names = parser.parse_args(given).names
+    if unknown := set(names) - set(module_names()):
+        parser.error(f"no module {', '.join(sorted(unknown))}: choose from {', '.join(module_names())}")
+    return names
+
+
 if __name__ == "__main__":
-    main()
+    main(names=arguments())

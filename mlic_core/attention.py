@@ -1,7 +1,7 @@
 """Regions and maps against ground truth."""
 
 import numpy as np
-from jaxtyping import Float, Int8
+from jaxtyping import Bool, Float, Int, Int8
 
 
 def label_recall(
@@ -31,6 +31,49 @@ def pad(boxes: Float[np.ndarray, "boxes 4"], share: float) -> Float[np.ndarray, 
     """Boxes in [0, 1], grown on every side by `share` of their own width and height, cut at the image's border."""
     size = boxes[:, 2:] - boxes[:, :2]
     return np.concatenate([boxes[:, :2] - share * size, boxes[:, 2:] + share * size], 1).clip(0, 1)
+
+
+def mirrored(transforms: Float[np.ndarray, "images regions 4"]) -> Bool[np.ndarray, "images regions"]:
+    """Which regions are flipped: a scale is negative. Transforms are s_x, s_y, t_x, t_y (`models.spatial`)."""
+    return (transforms[..., :2] < 0).any(-1)
+
+
+def oversized(
+    transforms: Float[np.ndarray, "images regions 4"], alpha: float = 0.5
+) -> Bool[np.ndarray, "images regions"]:
+    """Which regions RDAR's scale constraint acts on (Eq. 11): |s_x| or |s_y|, a share of a side, is above `alpha`."""
+    return (np.abs(transforms[..., :2]) > alpha).any(-1)
+
+
+def box_of(transforms: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 4"]:
+    """Regions as x0, y0, x1, y1 in [0, 1], sorted and cut at the image's edge: `spatial.tidy(to_boxes(...))`."""
+    centre, half = transforms[..., 2:], np.abs(transforms[..., :2])
+    return ((np.concatenate([centre - half, centre + half], -1) + 1) / 2).clip(0, 1)
+
+
+def mean_overlap(boxes: Float[np.ndarray, "images regions 4"]) -> Float[np.ndarray, " images"]:
+    """Mean IoU over all pairs of an image's regions, in [0, 1]; NaN for one region. Points overlap nothing."""
+    first, second = np.triu_indices(boxes.shape[1], 1)
+    if not len(first):
+        return np.full(len(boxes), np.nan)
+    a, b = boxes[:, first].reshape(-1, 4), boxes[:, second].reshape(-1, 4)
+    common = _intersection(a, b)
+    union = _area(a) + _area(b) - common
+    return (common / np.where(union > 0, union, 1)).reshape(-1, len(first)).mean(1)
+
+
+def held(
+    regions: Float[np.ndarray, "images regions 4"],
+    image: Int[np.ndarray, " objects"],
+    boxes: Float[np.ndarray, "objects 4"],
+) -> Float[np.ndarray, " objects"]:
+    """Share of each object's area, in [0, 1], that lies in the one region of its image that holds most of it.
+
+    image: the index of the image that each object is in. boxes: the objects', which have an area.
+    """
+    each = regions[image]
+    count = regions.shape[1]
+    return coverage(each.reshape(-1, 4), boxes.repeat(count, 0)).reshape(-1, count).max(1)
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -146,7 +146,8 @@ def _from_sums(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _bounds(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
+    values = values[~np.isnan(values)]
+    low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (np.nan, np.nan)
     return float(low), float(high)
 
 
@@ -154,9 +155,9 @@ def mean_interval(values: Float[np.ndarray, "runs images"], *, n: int = 1000, se
     """The mean of a number that each image has, such as the overlap of its regions, with its 95 % interval.
 
     The mean is over images and runs; the interval, of `n` resamples, says what other images would change. NaN images
-    count nowhere.
+    count nowhere; if all are NaN, so is the mean.
     """
-    return Interval(float(np.nanmean(values)), *_bounds(_resampled_means(values, n, seed)))
+    return Interval(_mean(values), *_bounds(_resampled_means(values, n, seed)))
 
 
 def mean_difference(
@@ -164,8 +165,8 @@ def mean_difference(
 ) -> Comparison:
     """`mean_interval` of `a` less that of `b`, both on the same resampled images; by run as in `differences`."""
     low, high = _bounds(_resampled_means(a, n, seed) - _resampled_means(b, n, seed))
-    pairs = (np.nanmean(a, 1) - np.nanmean(b, 1)).tolist() if len(a) == len(b) else ()
-    return Comparison(float(np.nanmean(a) - np.nanmean(b)), low, high, tuple(pairs))
+    pairs = tuple(_mean(one) - _mean(other) for one, other in zip(a, b, strict=True)) if len(a) == len(b) else ()
+    return Comparison(_mean(a) - _mean(b), low, high, pairs)
 
 
 def ap_difference(
@@ -183,9 +184,15 @@ def ap_difference(
     return Comparison(100 * found.value, 100 * found.low, 100 * found.high, tuple(pairs))
 
 
+def _mean(values: np.ndarray) -> float:
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else float("nan")
+
+
 def _resampled_means(values: np.ndarray, n: int, seed: int) -> np.ndarray:
     """The mean over images and runs on each resample of the images."""
     drawn = np.random.default_rng(seed).integers(values.shape[1], size=(n, values.shape[1]))
     there = ~np.isnan(values)
     sums, counts = np.where(there, values, 0).sum(0), there.sum(0)
-    return sums[drawn].sum(1) / np.maximum(counts[drawn].sum(1), 1)
+    total = counts[drawn].sum(1)
+    return np.divide(sums[drawn].sum(1), total, out=np.full(n, np.nan), where=total > 0)

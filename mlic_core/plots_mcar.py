@@ -181,12 +181,17 @@ def gallery_boxes(
 
 @styled
 def sweeps(
-    panels: Mapping[str, tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike]]], marks: Mapping[str, float]
+    panels: Mapping[str, tuple[npt.ArrayLike, Mapping[str, npt.ArrayLike]]],
+    marks: Mapping[str, float | int],
+    *,
+    mark: str = "trained",
+    logarithmic: Sequence[str] = (),
 ) -> Figure:
     """mAP against an option, one panel an option (the paper's Fig. 5); means over seeds, and their range as a band.
 
-    panels: name of the option -> (its values, {name of a curve: mAP (seeds, values) in percent}). marks: the value
-    with which the model was trained, by option.
+    panels: name of the option -> (its values, {name of a curve: mAP (seeds, values) in percent}). marks: a value of
+    each option that stands out, by default that with which the model was trained; mark: what to write there.
+    logarithmic: options whose values are spread that way.
     """
     figure, axes = new_figure(1, len(panels), size=(3.6 * len(panels), 2.9))
     for axis, (option, (x, curves)) in zip(axes[0], panels.items(), strict=True):
@@ -196,9 +201,10 @@ def sweeps(
             axis.fill_between(x, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
         axis.axvline(marks[option], color="black", linewidth=0.8, linestyle=":")
         corner = dict(xycoords=("data", "axes fraction"), textcoords="offset points")
-        axis.annotate("trained", (marks[option], 0), (3, 3), fontsize=7, **corner)
-        axis.set(xlabel=option, ylabel="mAP (%)")
-        axis.set_xticks(x)
+        axis.annotate(mark, (marks[option], 0), (3, 3), fontsize=7, **corner)
+        axis.set(xlabel=option, ylabel="mAP (%)", xscale="log" if option in logarithmic else "linear")
+        axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
+        axis.minorticks_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 

@@ -1,11 +1,14 @@
 """Measures of regions, by hand."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import torch
 
-from mlic_core.attention import coverage, iou, label_recall, pad
+from mlic_core.attention import box_of, coverage, held, iou, label_recall, mean_overlap, mirrored, oversized, pad
+from mlic_core.models.spatial import tidy, to_boxes
 
 
 def boxes(*rows):
@@ -37,3 +40,66 @@ def test_label_recall_without_positives_is_undefined():
 def test_padding_is_relative_to_the_box_and_stays_inside():
     padded = pad(boxes([0.4, 0.4, 0.6, 0.8], [0, 0, 0.5, 1]), 0.5)
     np.testing.assert_allclose(padded, [[0.3, 0.2, 0.7, 1], [0, 0, 0.75, 1]])
+
+
+def transforms(*rows):
+    return np.array([rows], dtype=np.float64)  # of one image
+
+
+def test_a_region_is_mirrored_if_either_scale_is_negative():
+    flags = mirrored(
+        transforms([0.5, 0.5, -0.9, -0.9], [-0.1, 0.5, 0, 0], [0.5, -0.1, 0, 0], [-1, -1, 0, 0], [0, 0, 0, 0])
+    )
+    assert flags.tolist() == [[False, True, True, True, False]]
+
+
+def test_a_region_is_oversized_above_alpha_whatever_its_sign():
+    found = transforms([0.5, 0.5, 3, 3], [0.51, 0.1, 0, 0], [0.1, -0.51, 0, 0], [-0.5, 0.2, 0, 0])
+    assert oversized(found).tolist() == [[False, True, True, False]]
+    assert oversized(found, 0.2).tolist() == [[True, True, True, True]]
+    assert not oversized(found, 0.51).any()
+
+
+def test_box_of_is_what_the_spatial_transformer_makes_of_a_region():
+    drawn = np.random.default_rng(0).normal(0, 0.8, (40, 5, 4)).astype(np.float32)  # mirrored and outside ones too
+    np.testing.assert_array_equal(box_of(drawn), tidy(to_boxes(torch.from_numpy(drawn))).numpy())
+    assert box_of(drawn).dtype == np.float32
+
+
+def test_box_of_by_hand():
+    found = transforms([1, 1, 0, 0], [-0.5, 0.25, 0.5, 0], [0.5, 0.5, -1, 1])
+    assert box_of(found)[0].tolist() == [[0, 0, 1, 1], [0.5, 0.375, 1, 0.625], [0, 0.75, 0.25, 1]]
+
+
+def test_mean_overlap_is_the_mean_iou_over_pairs():
+    drawn = box_of(np.random.default_rng(1).normal(0, 0.5, (30, 4, 4)))
+    expected = [np.mean([iou(one[[i]], one[[j]])[0] for i, j in itertools.combinations(range(4), 2)]) for one in drawn]
+    np.testing.assert_allclose(mean_overlap(drawn), expected, rtol=1e-12)
+    assert 0.01 < np.mean(expected) < 0.99
+
+
+def test_mean_overlap_of_one_box_is_undefined_and_of_points_zero():
+    square, point = [0.2, 0.2, 0.6, 0.6], [0.4, 0.4, 0.4, 0.4]
+    assert np.isnan(mean_overlap(np.array([[square]] * 3))).tolist() == [True] * 3
+    assert mean_overlap(np.array([[square] * 3, [point] * 3, [square, square, point]])) == pytest.approx([1, 0, 1 / 3])
+    assert mean_overlap(np.zeros((0, 3, 4))).shape == (0,)
+
+
+def test_held_is_the_best_single_regions_coverage_and_not_their_union():
+    left, right, top = [0, 0, 0.5, 1], [0.5, 0, 1, 1], [0, 0, 1, 0.25]
+    regions = np.array([[left, right], [top, top]], dtype=np.float64)
+    whole, corner = [0, 0, 1, 1], [0.75, 0, 1, 0.5]
+    shares = held(regions, np.array([0, 1, 1, 0]), boxes(whole, whole, corner, corner))
+    assert shares.tolist() == [0.5, 0.25, 0.5, 1]
+
+
+def test_held_equals_a_loop_over_objects_and_regions():
+    rng = np.random.default_rng(2)
+    regions, objects = box_of(rng.normal(0, 0.5, (6, 5, 4))), box_of(rng.normal(0, 0.5, (50, 1, 4)))[:, 0]
+    objects = objects[(objects[:, 2:] > objects[:, :2]).all(1)]
+    image = rng.integers(6, size=len(objects))
+    expected = [
+        max(coverage(one[None], box[None])[0] for one in regions[i]) for i, box in zip(image, objects, strict=True)
+    ]
+    np.testing.assert_array_equal(held(regions, image, objects), expected)
+    assert held(regions, image[:0], objects[:0]).shape == (0,)

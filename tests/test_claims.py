@@ -96,3 +96,34 @@ def test_a_verdict_needs_the_interval_and_every_pair_of_runs(low, high, by_run, 
 )
 def test_smallness_is_a_claim_of_its_own(low, high, expected):
     assert claims.verdict(Comparison((low + high) / 2, low, high, ()), within=1.0) == expected
+
+
+def test_mean_interval_counts_no_undefined_image():
+    values = np.array([[1.0, np.nan, 3.0], [5.0, np.nan, np.nan]])
+    found = claims.mean_interval(values, n=200)
+    assert found.value == 3.0 and found.low <= 3.0 <= found.high
+    assert np.isnan(claims.mean_interval(np.full((2, 3), np.nan), n=5)).all()
+
+
+def test_mean_interval_is_the_bootstrap_s():
+    values = np.random.default_rng(0).normal(size=(2, 50))
+    drawn = np.random.default_rng(7).integers(50, size=(300, 50))
+    means = [values[:, row].mean() for row in drawn]
+    np.testing.assert_allclose(claims.mean_interval(values, n=300, seed=7)[1:], np.quantile(means, [0.025, 0.975]))
+
+
+def test_mean_difference_resamples_the_same_images_on_both_sides():
+    values = np.random.default_rng(1).normal(size=(2, 40))
+    found = claims.mean_difference(values + 0.5, values)
+    np.testing.assert_allclose(found[:3], 0.5)
+    np.testing.assert_allclose(found.by_run, 0.5)
+
+
+def test_ap_difference_is_that_of_all_metrics():
+    generator = np.random.default_rng(2)
+    targets = (generator.random((60, 4)) < 0.4).astype(np.int8)
+    a, b = generator.normal(size=(2, 3, 60, 4))
+    given = np.zeros(a.shape, dtype=bool)
+    whole = claims.differences(claims.Outcome(a, given), claims.Outcome(b, given), targets, n=100)["mAP"]
+    np.testing.assert_allclose(claims.ap_difference(a, b, targets, n=100)[:3], whole[:3])
+    np.testing.assert_allclose(claims.ap_difference(a, b, targets, n=100).by_run, whole.by_run)

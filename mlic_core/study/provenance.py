@@ -50,6 +50,12 @@ def scoring_digest() -> str:
     return _digest(modules(SCORING, without=WITHOUT_EFFECT))
 
 
+@cache
+def module_digest(*names: str) -> str:
+    """SHA-256, as `code_digest`, over some modules and what they import, but not the metrics."""
+    return _digest(modules(names, without=(*WITHOUT_EFFECT, METRICS)))
+
+
 def _digest(found: dict[str, str]) -> str:
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()
 

@@ -37,7 +37,11 @@ class Line(NamedTuple):
     where: dict[str, object]
 
 
-HEADS = {"method.pooling": "gwp", "trunk.weights": "run:"}  # on the trunk of a baseline's run
+ON_BASELINE = {"trunk.weights": "run:"}  # on the trunk of a baseline's run
+HEADS = {"method.pooling": "gwp", "data.size": 112} | ON_BASELINE
+LARGER = {"method.pooling": "gwp", "data.size": 128} | ON_BASELINE
+REGIONS = {"method.name": "rdar", "method.K": 5, "method.gamma": 0.1, "method.alpha": 0.5, "method.proposals": ""}
+REGIONS |= {"method.anchor": True, "method.scale": True, "method.positive": True, "data.size": 128} | ON_BASELINE
 PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
 LINES = (
     Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),
@@ -46,6 +50,9 @@ LINES = (
     Line("linear BCE on the baseline's trunk", {"method.name": "linear", "method.loss": "bce"} | HEADS),
     Line("CNN-RNN without its RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN | {"method.cell": "linear"}),
     Line("CNN-RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN),
+    Line("linear BCE, at 128 px", {"method.name": "linear", "method.loss": "bce"} | LARGER),
+    Line("RDAR, at 128 px", REGIONS | {"method.loss": "euclidean"}),
+    Line("RDAR with BCE, at 128 px", REGIONS | {"method.loss": "bce"}),
     Line("MCAR, GWP", {"method.name": "mcar", "method.pooling": "gwp"}),
 )
 
