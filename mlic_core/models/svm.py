@@ -12,14 +12,14 @@ from torch import Tensor
 from mlic_core.errors import InputError
 from mlic_core.metrics import mean_average_precision
 
-ITERATIONS = 1000  # of Newton's method at most; ten are usual
-VALUES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of C
+ITERATIONS = 100  # of Newton's method at most; ten are usual
+VALUES = (1e-5, 1e-4, 1e-3, 1e-2)  # of C
 
 
 class SVM(NamedTuple):
     """Decision values are features @ weights + bias, above 0 for a label that is there.
 
-    converged: false for a class whose fit was cut short at 1,000 iterations.
+    converged: false for a class whose fit was cut short at 100 iterations.
     """
 
     weights: Float64[Tensor, "units classes"]

@@ -41,7 +41,8 @@ ON_BASELINE = {"trunk.weights": "run:"}  # on the trunk of a baseline's run
 HEADS = {"method.pooling": "gwp", "data.size": 112} | ON_BASELINE
 LARGER = {"method.pooling": "gwp", "data.size": 128} | ON_BASELINE
 REGIONS = {"method.name": "rdar", "method.K": 5, "method.gamma": 0.1, "method.alpha": 0.5, "method.proposals": ""}
-REGIONS |= {"method.anchor": True, "method.scale": True, "method.positive": True, "data.size": 128} | ON_BASELINE
+REGIONS |= {"method.anchor": True, "method.scale": True, "method.positive": True, "method.start": "middle"}
+REGIONS |= {"data.size": 128} | ON_BASELINE
 PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
 LINES = (
     Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),

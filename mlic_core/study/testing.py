@@ -81,7 +81,7 @@ def _kept(
 
 
 def _views(store: Store, experiment: Experiment, test: Test) -> Float32[np.ndarray, "images classes"]:
-    model, dataset = store.model(experiment), open_split(experiment.data, experiment.data.eval_split)
+    model, dataset = _model(store, experiment), open_split(experiment.data, experiment.data.eval_split)
     if test == "ten, separate passes":
         return _passes(model, dataset)
     if test != "ten, mirrored images":
@@ -91,17 +91,20 @@ def _views(store: Store, experiment: Experiment, test: Test) -> Float32[np.ndarr
     return average_views(torch.stack(halves), store.run(experiment).activation).numpy()
 
 
+def _model(store: Store, experiment: Experiment) -> nn.Module:
+    """The trained model as training had it, so that features are found which were computed then."""
+    return store.model(experiment).to(default_device(), memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def _passes(model: nn.Module, dataset: MultiLabelDataset) -> Float32[np.ndarray, "images classes"]:
     """The ten views, each cut from the image and sent through the trunk."""
-    device = default_device()
-    model.to(device, memory_format=torch.channels_last).eval()
     model.views, side = "whole", round(dataset.size * model.crop)
     room = dataset.size - side
     corners = [(room // 2, room // 2), (0, 0), (0, room), (room, 0), (room, room)]
     order, parts = torch.arange(len(dataset)).split(BATCH), []
     for images in track(read_batches(dataset, order), total=len(order), label="ten passes"):
-        images = prepare_images(images.to(device), model.trunk)
+        images = prepare_images(images.to(default_device()), model.trunk)
         five = [images[:, :, top : top + side, left : left + side] for top, left in corners]
         scores = torch.stack([model(one).logits for view in five for one in (view, view.flip(3))])
         parts.append(average_views(scores, "softmax" if model.loss_name == "euclidean" else "sigmoid"))
@@ -113,7 +116,7 @@ def _svm(store: Store, experiments: Sequence[Experiment], views: Views) -> Float
     for split in (data.train, data.monitor, data.eval_split):
         parts = []
         for one in experiments:
-            model, dataset = store.model(one), open_split(one.data, split)
+            model, dataset = _model(store, one), open_split(one.data, split)
             parts.append(_batches(model, compute_features(model, dataset).plain, views, _representation))
         targets = open_split(data, split).targets
         found[split] = torch.from_numpy(np.concatenate(parts, 1)), torch.from_numpy(targets)
@@ -133,9 +136,7 @@ def _representation(model: nn.Module, maps: Tensor) -> Tensor:
 def _batches(
     model: nn.Module, features: np.ndarray, views: Views, compute: Callable[[nn.Module, Tensor], Tensor]
 ) -> np.ndarray:
-    device = default_device()
-    model.to(device).eval()
-    model.views = views
+    device, model.views = default_device(), views
     order = np.array_split(np.arange(len(features)), -(-len(features) // BATCH))
     parts = [
         compute(model, torch.from_numpy(features[index]).to(device)) for index in track(order, label=f"{views} views")
