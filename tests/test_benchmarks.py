@@ -55,7 +55,7 @@ def test_ten_views_are_ten_passes_where_the_trunk_sees_one_cell_at_a_time():
     cells = torch.nn.Conv2d(3, 8, 16, 16)
     with torch.no_grad():
         cells.weight.add_(cells.weight.flip(3))  # so that a mirror image has mirrored maps
-    model = build_model("rdar", 20, Trunk(cells, 8, 16), hidden=16).eval()
+    model = build_model("rdar", 20, Trunk(cells, 8, 16), hidden=16, start="xavier").eval()
     model.localise.weight.data.mul_(3)  # regions that follow what is seen
     model.classify.weight.data.mul_(30)
     images = torch.randn(3, 3, 256, 256)
