@@ -204,7 +204,8 @@ def failure_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
             axis.errorbar(row["value"], settings.index(row["setting"]), xerr=reach, capsize=3, **_look(on))
         axis.set_yticks(range(len(settings)), settings if axis is axes[0, 0] else [""] * len(settings))
         axis.set(xlabel=label, title=f"targeted by {constraint}", ylim=(len(settings) - 0.5, -0.5))
-        axis.set_xlim(-0.04 * axis.get_xlim()[1])
+        most = max(row["high"] for row in rows if row["failure"] == name) or 1.0
+        axis.set_xlim(-0.06 * most, 1.06 * most)
     texts = {True: "the targeting constraint is on", False: "it is off"}
     handles = [Line2D([], [], label=text, **_look(on)) for on, text in texts.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)

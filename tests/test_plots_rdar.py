@@ -230,3 +230,13 @@ def test_centres_of_a_region_look_the_same_in_every_panel():
 def test_nine_regions_have_nine_looks():
     axis = plots_rdar.centres_figure({"null": RNG.normal(0, 0.4, (3, 9, 4))}, EIGHT).axes[0]
     assert len({(line.get_color(), line.get_marker(), line.get_fillstyle()) for line in axis.lines[:9]}) == 9
+
+
+def test_no_failure_lies_on_the_edge_of_its_panel():
+    """Values that are close together and far from 0 would otherwise be cut by it."""
+    rows = [dict(failure="overlap", setting=s, value=v, low=v, high=v) for s, v in (("null", 0.91), ("A", 0.90))]
+    rows += [dict(failure="mirrored", setting="null", value=0.0, low=0.0, high=0.0)]
+    figure = plots_rdar.failure_bars(rows)
+    for axis, highest in zip(figure.axes, (0.0, 0.91), strict=True):
+        low, high = axis.get_xlim()
+        assert low < 0 and high - highest > 0.05 * (high - low)

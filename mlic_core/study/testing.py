@@ -82,13 +82,14 @@ def _kept(
 
 def _views(store: Store, experiment: Experiment, test: Test) -> Float32[np.ndarray, "images classes"]:
     model, dataset = _model(store, experiment), open_split(experiment.data, experiment.data.eval_split)
+    activation = store.run(experiment).activation
     if test == "ten, separate passes":
-        return _passes(model, dataset)
+        return _passes(model, dataset, activation)
     if test != "ten, mirrored images":
         return _batches(model, compute_features(model, dataset).plain, test, _logits)
     sides = compute_features(model, dataset, mirrored=True)
     halves = [torch.from_numpy(_batches(model, maps, "five", _logits)) for maps in sides]
-    return average_views(torch.stack(halves), store.run(experiment).activation).numpy()
+    return average_views(torch.stack(halves), activation).numpy()
 
 
 def _model(store: Store, experiment: Experiment) -> nn.Module:
@@ -97,7 +98,7 @@ def _model(store: Store, experiment: Experiment) -> nn.Module:
 
 
 @torch.inference_mode()
-def _passes(model: nn.Module, dataset: MultiLabelDataset) -> Float32[np.ndarray, "images classes"]:
+def _passes(model: nn.Module, dataset: MultiLabelDataset, activation: str) -> Float32[np.ndarray, "images classes"]:
     """The ten views, each cut from the image and sent through the trunk."""
     model.views, side = "whole", round(dataset.size * model.crop)
     room = dataset.size - side
@@ -107,7 +108,7 @@ def _passes(model: nn.Module, dataset: MultiLabelDataset) -> Float32[np.ndarray,
         images = prepare_images(images.to(default_device()), model.trunk)
         five = [images[:, :, top : top + side, left : left + side] for top, left in corners]
         scores = torch.stack([model(one).logits for view in five for one in (view, view.flip(3))])
-        parts.append(average_views(scores, "softmax" if model.loss_name == "euclidean" else "sigmoid"))
+        parts.append(average_views(scores, activation))
     return torch.cat(parts).cpu().numpy()
 
 
