@@ -38,7 +38,7 @@ def code_digest(method: str, data: str) -> str:
     if data in DRAWN:
         sources.append(f"mlic_core.data.{DRAWN[data]}")
     # Training computes one metric, to show it in the history. It moves no weight, so the metrics stay out here too.
-    return module_digest(*sources)
+    return _digest(modules(sources, without=(*WITHOUT_EFFECT, METRICS)))
 
 
 @cache
