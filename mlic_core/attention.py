@@ -76,6 +76,32 @@ def held(
     return coverage(each.reshape(-1, 4), boxes.repeat(count, 0)).reshape(-1, count).max(1)
 
 
+def entropy(weights: Float[np.ndarray, "*batch rows columns"]) -> Float[np.ndarray, "*batch"]:
+    """Entropy of attention weights, which sum to 1 over a map's cells, as a share of the most there can be, in [0, 1].
+
+    1 for a map that looks everywhere alike, 0 for one that looks at a single cell; a map of one cell has 1.
+    """
+    cells = weights.reshape(*weights.shape[:-2], -1).astype(np.float64)
+    if cells.shape[-1] == 1:
+        return np.ones(cells.shape[:-1])
+    return -(cells * np.log(np.where(cells > 0, cells, 1))).sum(-1) / np.log(cells.shape[-1])
+
+
+def mass_inside(
+    weights: Float[np.ndarray, "objects rows columns"], boxes: Float[np.ndarray, "objects 4"]
+) -> Float[np.ndarray, " objects"]:
+    """Share of a map's weight, in [0, 1], that falls into a box; a cell at its edge counts by the part inside.
+
+    Weights that look everywhere alike give the box's share of the image.
+    """
+    parts = []
+    for axis, cells in ((1, weights.shape[1]), (0, weights.shape[2])):
+        edges = np.arange(cells + 1) / cells
+        low, high = boxes[:, axis, None], boxes[:, axis + 2, None]
+        parts.append((np.minimum(high, edges[1:]) - np.maximum(low, edges[:-1])).clip(min=0) * cells)
+    return np.einsum("nrc,nr,nc->n", weights.astype(np.float64), *parts)
+
+
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     return sides.clip(min=0).prod(1)

@@ -13,11 +13,13 @@ from jaxtyping import Bool, Float, Int8
 from mlic_core.metrics import (
     Interval,
     bootstrap,
+    example_values,
     image_average_precision,
     label_scores,
     map_at_n,
     mean_average_precision,
     paired_bootstrap,
+    ranking_values,
 )
 
 LABEL_METRICS = ("C-P", "C-R", "C-F1", "O-P", "O-R", "O-F1")  # of the labels that an image is given
@@ -167,6 +169,52 @@ def mean_difference(
     low, high = _bounds(_resampled_means(a, n, seed) - _resampled_means(b, n, seed))
     pairs = tuple(_mean(one) - _mean(other) for one, other in zip(a, b, strict=True)) if len(a) == len(b) else ()
     return Comparison(_mean(a) - _mean(b), low, high, pairs)
+
+
+def example_intervals(
+    scores: Float[np.ndarray, "runs images labels"], targets: Int8[np.ndarray, "images labels"], *, n: int = 1000
+) -> dict[str, Interval]:
+    """Lyu et al.'s Table II: P, R, F, hamming and accuracy @3 and @5, one-error, coverage, ranking loss and mAP.
+
+    Each the mean of the runs with its 95 % interval, in the units of `metrics.example_scores` and `ranking_scores`;
+    F@k is the harmonic mean of those of P@k and R@k. All from the same `n` resamples of the images.
+    """
+    found = {name: Interval(value, *_bounds(draws)) for name, (value, draws) in _examples(scores, targets, n).items()}
+    return found | {"mAP": bootstrap(scores, targets, n=n)}
+
+
+def example_differences(
+    a: Float[np.ndarray, "runs images labels"],
+    b: Float[np.ndarray, "others images labels"],
+    targets: Int8[np.ndarray, "images labels"],
+    *,
+    n: int = 1000,
+) -> dict[str, Comparison]:
+    """`example_intervals` of `a` less those of `b` on the same resampled images; by run as in `differences`."""
+    first, second = _examples(a, targets, n), _examples(b, targets, n)
+    alone = [[_examples(run[None], targets, 0) for run in runs] for runs in (a, b)]
+    found = {}
+    for name, (value, draws) in first.items():
+        other, others = second[name]
+        pairs = tuple(x[name][0] - y[name][0] for x, y in zip(*alone, strict=True)) if len(a) == len(b) else ()
+        found[name] = Comparison(value - other, *_bounds(draws - others), pairs)
+    area = ap_difference(a, b, targets, n=n)
+    return found | {"mAP": Comparison(*(one / 100 for one in area[:3]), tuple(one / 100 for one in area.by_run))}
+
+
+def _examples(scores: np.ndarray, targets: np.ndarray, n: int) -> dict[str, tuple[float, np.ndarray]]:
+    """Each metric of Table II but mAP: its value and `n` resampled ones."""
+    rows = [example_values(run, targets, top_k=k) for k in (3, 5) for run in scores]
+    rows += [ranking_values(run, targets) for run in scores]
+    values: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        for name, each in row.items():
+            values.setdefault(name, []).append(each)
+    found = {name: (_mean(np.stack(each)), _resampled_means(np.stack(each), n, 0)) for name, each in values.items()}
+    for k in (3, 5):
+        (p, ps), (r, rs) = found[f"P@{k}"], found[f"R@{k}"]
+        found[f"F@{k}"] = 2 * p * r / max(p + r, 1e-12), 2 * ps * rs / np.maximum(ps + rs, 1e-12)
+    return found
 
 
 def ap_difference(

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -110,6 +110,7 @@ def fit(
     folder: Path | None = None,
     label: str = "",
     cached: bool = True,
+    after_epoch: Callable[[int, nn.Module], object] | None = None,
 ) -> list[dict]:
     """Train `model` in place; returns one dict an epoch: the mean of each loss term, the learning rate, monitor mAP.
 
@@ -119,6 +120,7 @@ def fit(
 
     With a `folder` every epoch ends in a checkpoint there, and training goes on from the one it finds: on a CPU to the
     same bits as without the interruption. `monitor` is scored after each epoch, for the history only.
+    after_epoch: called with the number of each epoch, from 1, and the model as it is then.
     difficult: how entries with only difficult objects count in the loss: "ignore", "positive" or "negative".
 
     Raises InputError for unreadable images, FloatingPointError when the loss is not finite.
@@ -151,6 +153,8 @@ def fit(
         if batch + 1 == batches:
             history.append(_close_epoch(epoch, sums, len(dataset), optimizer, model, monitor))
             progress.note(f"loss {history[-1]['loss']:.3f}")
+            if after_epoch is not None:
+                after_epoch(epoch + 1, model)
             if checkpoint:
                 _save(checkpoint, model, optimizer, history)
     return history

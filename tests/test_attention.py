@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from mlic_core.attention import box_of, coverage, held, iou, label_recall, mean_overlap, mirrored, oversized, pad
+from mlic_core.attention import (
+    box_of,
+    coverage,
+    entropy,
+    held,
+    iou,
+    label_recall,
+    mass_inside,
+    mean_overlap,
+    mirrored,
+    oversized,
+    pad,
+)
 from mlic_core.models.spatial import tidy, to_boxes
 
 
@@ -103,3 +115,27 @@ def test_held_equals_a_loop_over_objects_and_regions():
     ]
     np.testing.assert_array_equal(held(regions, image, objects), expected)
     assert held(regions, image[:0], objects[:0]).shape == (0,)
+
+
+def test_entropy_is_one_for_uniform_weights_and_zero_for_one_cell():
+    uniform, single, half = np.full((3, 4), 1 / 12), np.zeros((3, 4)), np.zeros((3, 4))
+    single[1, 2], half[0, :2] = 1, 0.5
+    found = entropy(np.stack([uniform, single, half]))
+    assert found == pytest.approx([1, 0, math.log(2) / math.log(12)])
+    assert entropy(np.ones((2, 5, 1, 1), np.float32)).tolist() == [[1] * 5] * 2
+
+
+def test_mass_inside_by_hand_and_by_a_fine_grid():
+    weights = np.zeros((1, 2, 2))
+    weights[0] = [[0.1, 0.2], [0.3, 0.4]]
+    assert mass_inside(weights, boxes([0, 0, 0.5, 1])) == pytest.approx([0.4])
+    assert mass_inside(weights, boxes([0.25, 0.5, 0.75, 1])) == pytest.approx([0.15 + 0.2])
+    rng = np.random.default_rng(0)
+    many = rng.random((20, 3, 5))
+    many /= many.sum((1, 2), keepdims=True)
+    low, high = rng.integers(0, 30, (20, 2)), rng.integers(30, 61, (20, 2))
+    fine = many.repeat(20, 1).repeat(12, 2) / 240  # 60 x 60
+    counted = [one[y0:y1, x0:x1].sum() for one, (x0, y0), (x1, y1) in zip(fine, low, high, strict=True)]
+    assert mass_inside(many, np.concatenate([low, high], 1) / 60) == pytest.approx(counted)
+    alike = np.full((1, 7, 7), 1 / 49)
+    assert mass_inside(alike, boxes([0.1, 0.2, 0.4, 0.9])) == pytest.approx([0.3 * 0.7])

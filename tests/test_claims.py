@@ -7,7 +7,15 @@ import pytest
 
 from mlic_core import claims
 from mlic_core.claims import Comparison, Outcome
-from mlic_core.metrics import bootstrap, label_scores, map_at_n, mean_average_precision, paired_bootstrap
+from mlic_core.metrics import (
+    bootstrap,
+    example_scores,
+    label_scores,
+    map_at_n,
+    mean_average_precision,
+    paired_bootstrap,
+    ranking_scores,
+)
 
 LABELS = ("C-P", "C-R", "C-F1", "O-P", "O-R", "O-F1")
 
@@ -127,3 +135,42 @@ def test_ap_difference_is_that_of_all_metrics():
     whole = claims.differences(claims.Outcome(a, given), claims.Outcome(b, given), targets, n=100)["mAP"]
     np.testing.assert_allclose(claims.ap_difference(a, b, targets, n=100)[:3], whole[:3])
     np.testing.assert_allclose(claims.ap_difference(a, b, targets, n=100).by_run, whole.by_run)
+
+
+def by_examples(scores, targets):
+    found = example_scores(scores, targets, top_k=3) | example_scores(scores, targets, top_k=5)
+    return found | ranking_scores(scores, targets)
+
+
+def test_example_intervals_are_those_of_resampled_images(targets):
+    scores = np.random.default_rng(3).normal(size=(1, 60, 7)).astype(np.float32)
+    labels = np.concatenate([targets, targets[:, :3]], 1)
+    found = claims.example_intervals(scores, labels, n=300)
+    plain = by_examples(scores[0], labels)
+    assert set(found) == {*plain, "mAP"}
+    assert {name: found[name].value for name in plain} == pytest.approx(plain)
+    drawn = np.random.default_rng(0).integers(60, size=(300, 60))
+    for name in ("P@3", "F@5", "hamming@3", "accuracy@5", "one-error", "coverage", "ranking loss"):
+        values = [by_examples(scores[0][rows], labels[rows])[name] for rows in drawn]
+        assert found[name][1:] == pytest.approx(np.quantile(values, [0.025, 0.975]))
+    assert found["mAP"] == bootstrap(scores, labels, n=300)
+
+
+def test_example_differences_are_paired(targets):
+    rng = np.random.default_rng(4)
+    a, b = (rng.normal(size=(2, 60, 7)).astype(np.float32) for _ in range(2))
+    labels = np.concatenate([targets, targets[:, :3]], 1)
+    found = claims.example_differences(a, b, labels, n=200)
+    rows = [[by_examples(run, labels) for run in runs] for runs in (a, b)]
+    for name, one in found.items():
+        if name != "mAP":
+            pairs = [x[name] - y[name] for x, y in zip(*rows, strict=True)]
+            assert one.by_run == pytest.approx(pairs)
+        if name[0] not in "Fma":  # F is of the mean runs, and accuracy counts other images in each run
+            assert one.value == pytest.approx(np.mean(pairs))
+        assert one.low <= one.value <= one.high
+    again = claims.example_differences(a, a, labels, n=50)
+    assert all((one.value, one.low, one.high, *one.by_run) == (0, 0, 0, 0, 0) for one in again.values())
+    assert claims.example_differences(a, b[:1], labels, n=50)["P@3"].by_run == ()
+    area = claims.ap_difference(a, b, labels, n=200)
+    assert [100 * value for value in found["mAP"][:3]] == pytest.approx(area[:3])

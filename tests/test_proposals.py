@@ -156,6 +156,11 @@ def test_a_box_file_gives_each_image_its_best_boxes_first(tmp_path):
     assert found.tolist() == [[[0.25, 0.25, 1, 1], WHOLE], [first, second], [[0.25, 0.25, 1, 1], WHOLE]]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    found = BoxFile(box_file(tmp_path, "a,0,0,0.5,0.5,1", header=f"\ufeff{HEADER}")).of(["a"], 1)
+    assert found.tolist() == [[[0, 0, 0.5, 0.5]]]
+
+
 def test_places_without_a_box_get_the_whole_image(tmp_path):
     found = BoxFile(box_file(tmp_path, "a,0,0,0.5,0.5,1")).of(["a"], 3)
     assert found.tolist() == [[[0, 0, 0.5, 0.5], WHOLE, WHOLE]]
@@ -182,7 +187,7 @@ def test_a_missing_image_is_named(tmp_path):
 @pytest.mark.parametrize(
     "row",
     ["a,0,0,0.5", "a,0,0,0.5,x,1", "a,0.5,0,0.5,1,1", "a,0.6,0,0.5,1,1", "a,0,0.6,1,0.5,1", "a,-0.1,0,1,1,1",
-     "a,0,0,1,1.1,1", "a,nan,0,1,1,1", "a,0,0,1,1,", "a"],
+     "a,0,0,1,1.1,1", "a,nan,0,1,1,1", "a,0,0,1,1,", "a", "a,0,0,1,1,nan", "a,0,0,1,1,1,7"],
 )  # fmt: skip
 def test_a_malformed_line_is_named_with_its_file(tmp_path, row):
     path = box_file(tmp_path, "a,0,0,0.5,0.5,1", "", row, "a,0,0,1,1,1")

@@ -586,7 +586,8 @@ def test_cached_features_are_named_by_all_that_they_depend_on(boxes, tmp_path):
 @pytest.mark.parametrize(
     ("option", "value"),
     [("K", 0), ("hidden", 0), ("sampled", 0), ("pooled", 0), ("pooled", 3), ("pooled", 8), ("crop", 0.0),
-     ("crop", 1.01), ("crop", -0.5)],
+     ("crop", 1.01), ("crop", -0.5), ("gamma", -0.1), ("lambda_anchor", -1.0), ("lambda_positive", math.inf),
+     ("alpha", math.nan), ("beta", -0.2)],
 )  # fmt: skip
 def test_impossible_options_are_refused_by_name(option, value):
     with pytest.raises(InputError, match=rf"rdar: {option}={value}: choose"):

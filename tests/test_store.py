@@ -259,6 +259,20 @@ def test_a_loaded_model_gives_the_stored_scores(finished, tiny):
     assert metrics == record.metrics
 
 
+def test_a_watched_training_ends_as_the_stored_one_and_stores_nothing(finished, tiny):
+    runs, record = finished
+    before, epochs, seen = sorted(runs.folder.iterdir()), [], []
+    test = store.open_splits(tiny().data)["eval"]
+
+    def look(epoch, model):
+        epochs.append(epoch)
+        seen.append(store.predict(model, test).logits)
+
+    runs.watch(tiny(method="mcar", **{"method.topN": 2}), look)
+    assert epochs == [1, 2] and sorted(runs.folder.iterdir()) == before
+    assert np.array_equal(seen[1], record.scores()["logits"]) and not np.array_equal(seen[0], seen[1])
+
+
 def test_a_record_without_its_model_is_trained_again_and_agrees(copied, tiny):
     runs, record = copied
     before = (record.folder / "run.json").read_bytes()

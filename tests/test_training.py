@@ -74,6 +74,20 @@ def test_training_twice_gives_the_same_bits_and_another_seed_does_not(train_set)
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 
 
+def test_each_epoch_can_be_watched_and_watching_changes_nothing(train_set):
+    recipe, seen, alone = Recipe(epochs=3, batch_size=8), {}, new_model()
+    fit(alone, train_set, recipe, seed=0)
+
+    def after_epoch(epoch, model):
+        seen[epoch] = weights(model).clone()
+        predict(model, train_set)
+
+    watched = new_model()
+    fit(watched, train_set, recipe, seed=0, after_epoch=after_epoch)
+    assert list(seen) == [1, 2, 3] and not torch.equal(seen[1], seen[2])
+    assert torch.equal(seen[3], weights(watched)) and torch.equal(weights(alone), weights(watched))
+
+
 def test_resumed_training_equals_uninterrupted_training_to_the_bit(train_set, tmp_path, monkeypatch):
     recipe = Recipe(epochs=4, batch_size=8)
     whole = new_model()

@@ -7,7 +7,14 @@ targets outside {1, 0, -1} and for a score that is NaN or infinite, naming its i
 """
 
 from mlic_core.metrics.ap import APKind, MeanAveragePrecision, average_precision, mean_average_precision
-from mlic_core.metrics.examples import example_scores, image_average_precision, map_at_n, ranking_scores
+from mlic_core.metrics.examples import (
+    example_scores,
+    example_values,
+    image_average_precision,
+    map_at_n,
+    ranking_scores,
+    ranking_values,
+)
 from mlic_core.metrics.labels import label_scores
 from mlic_core.metrics.protocols import Rule, protocol_matrix
 from mlic_core.metrics.resampling import Difference, Interval, bootstrap, paired_bootstrap
@@ -21,6 +28,7 @@ __all__ = [
     "average_precision",
     "bootstrap",
     "example_scores",
+    "example_values",
     "image_average_precision",
     "label_scores",
     "map_at_n",
@@ -28,4 +36,5 @@ __all__ = [
     "paired_bootstrap",
     "protocol_matrix",
     "ranking_scores",
+    "ranking_values",
 ]

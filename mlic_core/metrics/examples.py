@@ -52,25 +52,33 @@ def example_scores(
 
     Raises InputError as `label_scores` does.
     """
+    found = {name: mean(each[~np.isnan(each)]) for name, each in example_values(scores, targets, top_k=top_k).items()}
+    precision, recall = f"P@{top_k}", f"R@{top_k}"
+    head = {name: found.pop(name) for name in (precision, recall)}
+    return head | {f"F@{top_k}": harmonic_mean(*head.values())} | found
+
+
+def example_values(
+    scores: Real[np.ndarray, "images classes"], targets: Int[np.ndarray, "images classes"], *, top_k: int
+) -> dict[str, Float64[np.ndarray, " images"]]:
+    """What `example_scores` averages: a value for each image, NaN where it doesn't count. F@k has none of its own."""
     scores, targets = checked(scores, targets)
     counted, present = targets >= 0, targets == 1
     chosen = chosen_labels(scores, top_k, None) & counted
 
     hits = np.count_nonzero(chosen & present, axis=1)
-    numbers = {"chosen": np.count_nonzero(chosen, axis=1), "present": np.count_nonzero(present, axis=1)}
-    union = numbers["chosen"] + numbers["present"] - hits
-    entries = np.count_nonzero(counted, axis=1)
-    some, either, any_entry = numbers["present"] > 0, union > 0, entries > 0
-
-    precision = mean((hits / np.maximum(numbers["chosen"], 1))[any_entry])
-    recall = mean(hits[some] / numbers["present"][some])
+    taken, there, entries = (np.count_nonzero(one, axis=1) for one in (chosen, present, counted))
+    union = taken + there - hits
     return {
-        f"P@{top_k}": precision,
-        f"R@{top_k}": recall,
-        f"F@{top_k}": harmonic_mean(precision, recall),
-        f"hamming@{top_k}": mean((union - hits)[any_entry] / entries[any_entry]),
-        f"accuracy@{top_k}": mean(hits[either] / union[either]),
+        f"P@{top_k}": np.where(entries > 0, hits / np.maximum(taken, 1), np.nan),
+        f"R@{top_k}": _ratio(hits, there),
+        f"hamming@{top_k}": _ratio(union - hits, entries),
+        f"accuracy@{top_k}": _ratio(hits, union),
     }
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> Float64[np.ndarray, " images"]:
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def ranking_scores(
@@ -88,10 +96,17 @@ def ranking_scores(
     scikit-learn lets the others count as 0. Ignored classes are taken out. NaN where no image counts. Raises
     InputError as `average_precision` does.
     """
+    return {name: mean(each[~np.isnan(each)]) for name, each in ranking_values(scores, targets).items()}
+
+
+def ranking_values(
+    scores: Real[np.ndarray, "images classes"], targets: Int[np.ndarray, "images classes"]
+) -> dict[str, Float64[np.ndarray, " images"]]:
+    """What `ranking_scores` averages: a value for each image, NaN where it doesn't count."""
     scores, targets = checked(scores, targets)
     images = len(targets)
     present, absent = (np.count_nonzero(targets == value, axis=1) for value in (1, 0))
-    some, pairs = present > 0, present * absent
+    some = present > 0
 
     ranked = rank_positives(scores, targets)
     steps = np.zeros(images, dtype=np.int64)
@@ -99,7 +114,7 @@ def ranking_scores(
     wrong = np.bincount(ranked.rows, ranked.counted - ranked.hits, images)
     best = np.argmax(np.where(targets < 0, -np.inf, scores), axis=1)
     return {
-        "one-error": mean(targets[np.arange(images), best][some] == 0),
-        "coverage": mean(steps[some] - 1),
-        "ranking loss": mean(wrong[pairs > 0] / pairs[pairs > 0]),
+        "one-error": np.where(some, targets[np.arange(images), best] == 0, np.nan),
+        "coverage": np.where(some, steps - 1.0, np.nan),
+        "ranking loss": _ratio(wrong, present * absent),
     }

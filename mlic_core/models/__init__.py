@@ -9,6 +9,7 @@ from mlic_core.errors import InputError, did_you_mean
 from mlic_core.models.backbones import build_trunk, register_trunk
 from mlic_core.models.classifier import Classifier
 from mlic_core.models.cnn_rnn import CNNRNN
+from mlic_core.models.gla import GLA
 from mlic_core.models.linear import Linear
 from mlic_core.models.mcar import MCAR
 from mlic_core.models.prediction import Prediction
@@ -19,6 +20,7 @@ METHODS: dict[str, type[nn.Module]] = {
     "linear": Linear,
     "cnn_rnn": CNNRNN,
     "rdar": RDAR,
+    "gla": GLA,
     "mcar": MCAR,
 }
 

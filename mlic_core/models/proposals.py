@@ -7,6 +7,7 @@ how much more the trunk answers inside than around, a plain saliency; a file may
 import csv
 import hashlib
 import itertools
+import math
 from pathlib import Path
 
 import torch
@@ -105,7 +106,7 @@ class BoxFile:
             return
         try:
             content = Path(path).expanduser().read_bytes()
-            text = content.decode("utf-8")
+            text = content.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"proposals={path}: cannot read this file ({error}); {REMEDY}") from error
         self.digest = hashlib.sha256(content).hexdigest()
@@ -119,7 +120,8 @@ class BoxFile:
         for row in reader:
             try:
                 numbers = [float(row[key]) for key in COLUMNS[1:]]
-                good = 0 <= numbers[0] < numbers[2] <= 1 and 0 <= numbers[1] < numbers[3] <= 1
+                good = len(row) == len(COLUMNS) and math.isfinite(numbers[4])
+                good = good and 0 <= numbers[0] < numbers[2] <= 1 and 0 <= numbers[1] < numbers[3] <= 1
             except (TypeError, ValueError):
                 good = False
             if not good:

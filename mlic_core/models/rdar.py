@@ -125,6 +125,10 @@ class RDAR(FrozenTrunk):
         for name, value in {"K": K, "hidden": hidden, "sampled": sampled, "pooled": pooled}.items():
             if value < 1:
                 raise InputError(f"{name}={value}: choose 1 or more")
+        weights = {"gamma": gamma, "lambda_anchor": lambda_anchor, "lambda_positive": lambda_positive}
+        for name, value in (weights | {"alpha": alpha, "beta": beta}).items():
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{name}={value}: choose a finite number, 0 or more")
         if sampled % pooled:
             raise InputError(f"pooled={pooled}: choose a divisor of sampled={sampled}")
         if not 0 < crop <= 1:
@@ -197,6 +201,8 @@ class RDAR(FrozenTrunk):
         self, maps: Float[Tensor, "batch channels rows columns"], transform: Float[Tensor, "batch 4"]
     ) -> Float[Tensor, "batch channels pooled pooled"]:
         region = spatial_transform(maps, transform, (self.sampled, self.sampled))  # f_k, Eq. 2
+        if not region.requires_grad:  # torch pools this layout several times faster, but not its gradient
+            region = region.contiguous(memory_format=torch.channels_last)
         return nn.functional.max_pool2d(region, self.sampled // self.pooled)
 
     def walk(self, maps: Float[Tensor, "batch *parts channels rows columns"]) -> Walk:

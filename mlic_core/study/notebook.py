@@ -1,7 +1,7 @@
 """The object through which a notebook asks for runs and leaves its figures and tables."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,10 @@ class Study:
     def model(self, experiment: Experiment) -> nn.Module:
         """The trained model of an experiment, in evaluation mode."""
         return self.store.model(experiment)
+
+    def watch(self, experiment: Experiment, after_epoch: Callable[[int, nn.Module], object]) -> None:
+        """Train a model once more, stored nowhere: `after_epoch(number, model)` is called after each epoch."""
+        self.store.watch(experiment, after_epoch)
 
     def save_figure(self, figure: "Figure", name: str, caption: str, runs: Iterable[Record] = ()) -> None:
         """Write figures/NAME.png and .svg, and list them in manifest.json with caption and runs."""

@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +101,16 @@ class Store:
                 _must_agree(record, outcome["metrics"])
                 _save_model(record.folder, model, splits["train"].labels)
         return load_model(record.folder)
+
+    def watch(self, experiment: Experiment, after_epoch: Callable[[int, nn.Module], object]) -> None:
+        """Train an experiment's model once more, as `run` does but stored nowhere, to look at it after each epoch.
+
+        after_epoch: called with the number of the epoch, from 1, and the model.
+        """
+        train = open_splits(experiment.data)["train"]
+        model, label = self._untrained(experiment, len(train.labels)), f"watching {experiment.method.name}"
+        how = dict(seed=experiment.seed, difficult=experiment.data.difficult_train)
+        fit(model, train, experiment.recipe, label=label, after_epoch=after_epoch, **how)
 
     def _untrained(self, experiment: Experiment, num_classes: int) -> nn.Module:
         weights = experiment.trunk.weights
