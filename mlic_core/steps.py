@@ -44,6 +44,34 @@ def vertical_gap(
     return _gap(p, own, ~own)
 
 
+class Held(NamedTuple):
+    """How far the margins hold: shares in [0, 1] of images and of labels, and the mean gaps behind them."""
+
+    images: float
+    labels: float
+    horizontal: float
+    vertical: float
+
+
+def held_margins(
+    steps: Float[np.ndarray, "images steps classes"],
+    targets: Int8[np.ndarray, "images classes"],
+    own: Bool[np.ndarray, "images steps classes"],
+    *,
+    epsilon: float,
+    epsilon_v: float,
+) -> Held:
+    """Share of the images whose horizontal gap is at least ε, and of the labels whose vertical gap is at least ε_v.
+
+    steps: logits. Only images and labels that have a gap count; NaN where none has.
+    """
+    p = 1 / (1 + np.exp(-steps.astype(np.float64)))
+    across, along = horizontal_gap(p.max(1), targets), vertical_gap(p, own)
+    across, along = across[~np.isnan(across)], along[~np.isnan(along)]
+    values = (across >= epsilon, along >= epsilon_v, across, along)
+    return Held(*(float(one.mean()) if len(one) else float("nan") for one in values))
+
+
 def _gap(p: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
     least = np.where(positive, p, np.inf).min(-1)
     greatest = np.where(negative, p, -np.inf).max(-1)

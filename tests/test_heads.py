@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import mlic_core.study
 from mlic_core import features
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
@@ -135,3 +136,19 @@ def test_protocols_of_a_path_method_compare_its_own_probabilities_with_the_thres
     monkeypatch.setattr("mlic_core.metrics.protocol_matrix", lambda *a, **k: seen.append(k) or protocol_matrix(*a, **k))
     print_protocols(trained[2])
     np.testing.assert_allclose(seen[0]["probabilities"], np.exp(trained[2].scores()["logits"].astype(np.float64)))
+
+
+def test_a_notebook_sees_all_that_a_head_says_as_it_was_scored(root, tmp_path):
+    session = mlic_core.study.open("smoke", root=root, results=str(tmp_path / "results"))
+    drawn = {f"data.picto.{key}": value for key, value in {"train": 24, "val": 8, "test": 12, "side": 64}.items()}
+    baseline = session.experiment("classifier", **TINY, **drawn)
+    session.run(baseline)
+    options = {"method.hidden": 8, "method.units": 4, "method.T": 3, "data.size": 32, "recipe.batch_size": 8}
+    experiment = session.experiment("gla", trunk_of=baseline, **options, **drawn)
+    record = session.run(experiment)
+    found = session.predict(experiment)
+    assert np.array_equal(found.logits.numpy(), record.scores()["logits"])
+    kept = record.scores()["steps"]
+    assert kept.dtype == np.float16 and np.array_equal(found.steps.numpy().astype(np.float16), kept)
+    assert found.maps.shape == (12, 4, *found.maps.shape[2:]) and found.regions is None
+    torch.testing.assert_close(found.maps.sum((2, 3)), torch.ones(12, 4))

@@ -6,7 +6,7 @@ import torch
 
 from mlic_core.losses import horizontal_margin, own_steps, vertical_margin
 from mlic_core.metrics import mean_average_precision
-from mlic_core.steps import horizontal_gap, step_scores, vertical_gap
+from mlic_core.steps import held_margins, horizontal_gap, step_scores, vertical_gap
 
 RNG = np.random.default_rng(0)
 
@@ -49,3 +49,16 @@ def test_the_margins_losses_are_zero_exactly_where_the_gaps_are_wide_enough(epsi
         )
         held = not across[i] < epsilon, not (along[i] < epsilon).any()
         assert [value == 0 for value in lost] == list(held)
+
+
+def test_held_margins_by_hand():
+    p = np.array([[[0.9, 0.2, 0.7], [0.4, 0.1, 0.8]], [[0.3, 0.6, 0.2], [0.3, 0.6, 0.2]]])
+    targets = np.array([[1, 0, 1], [1, 0, 0]], np.int8)
+    own = own_steps(torch.from_numpy(targets), torch.arange(3), 2).numpy()
+    found = held_margins(np.log(p / (1 - p)), targets, own, epsilon=0.5, epsilon_v=0.3)
+    assert found.images == 0.5 and found.labels == pytest.approx(1 / 3)  # gaps of .6 and -.3; of .5, .1 and 0
+    assert found.horizontal == pytest.approx(0.15) and found.vertical == pytest.approx(0.2)
+    none = held_margins(
+        np.zeros((2, 1, 3)), np.zeros((2, 3), np.int8), np.zeros((2, 1, 3), bool), epsilon=0.0, epsilon_v=0.0
+    )
+    assert np.isnan(none).all()

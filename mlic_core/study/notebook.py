@@ -5,10 +5,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import nn
 
 from mlic_core.data import MultiLabelDataset
 from mlic_core.errors import InputError, did_you_mean
+from mlic_core.features import compute_features
+from mlic_core.models import Prediction
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration, say
 from mlic_core.study import report
@@ -16,10 +20,13 @@ from mlic_core.study.experiments import RUN, Experiment, from_settings, open_spl
 from mlic_core.study.profile import load_profile
 from mlic_core.study.record import Record
 from mlic_core.study.store import Store
+from mlic_core.training import default_device
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+PREDICTED = 100  # images at a time
 
 
 class Study:
@@ -89,6 +96,19 @@ class Study:
     def model(self, experiment: Experiment) -> nn.Module:
         """The trained model of an experiment, in evaluation mode."""
         return self.store.model(experiment)
+
+    def predict(self, experiment: Experiment) -> Prediction:
+        """All that the trained head of a method with a frozen trunk says of the eval split; kept nowhere.
+
+        The cached features are those of training, and the model is run on the same device and in the same layout.
+        """
+        model = self.model(experiment).to(default_device(), memory_format=torch.channels_last)
+        features = compute_features(model, open_split(experiment.data, experiment.data.eval_split)).plain
+        found = []
+        with torch.inference_mode():
+            for batch in np.array_split(features, range(PREDICTED, len(features), PREDICTED)):
+                found.append(model.head(torch.from_numpy(np.array(batch)).to(default_device())))
+        return Prediction(*(None if parts[0] is None else torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
 
     def watch(self, experiment: Experiment, after_epoch: Callable[[int, nn.Module], object]) -> None:
         """Train a model once more, stored nowhere: `after_epoch(number, model)` is called after each epoch."""

@@ -43,6 +43,15 @@ LARGER = {"method.pooling": "gwp", "data.size": 128} | ON_BASELINE
 REGIONS = {"method.name": "rdar", "method.K": 5, "method.gamma": 0.1, "method.alpha": 0.5, "method.proposals": ""}
 REGIONS |= {"method.anchor": True, "method.scale": True, "method.positive": True, "method.start": "middle"}
 REGIONS |= {"data.size": 128} | ON_BASELINE
+STEPS = {
+    "method.name": "gla",
+    "method.T": 5,
+    "method.hidden": 256,
+    "method.rescale": True,
+    "method.labels": "predicted",
+}
+STEPS |= {"method.epsilon": 0.3, "method.epsilon_v": 0.3, "method.lambda_horizontal": 0.05}
+STEPS |= {"method.lambda_vertical": 0.05, "data.size": 128} | ON_BASELINE
 PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
 LINES = (
     Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),
@@ -54,6 +63,15 @@ LINES = (
     Line("linear BCE, at 128 px", {"method.name": "linear", "method.loss": "bce"} | LARGER),
     Line("RDAR, at 128 px", REGIONS | {"method.loss": "euclidean"}),
     Line("RDAR with BCE, at 128 px", REGIONS | {"method.loss": "bce"}),
+    Line("LSTM on the mean of the maps, at 128 px", STEPS | {"method.start": "zero", "method.attention": "none"}),
+    Line(
+        "global/local attention, at 128 px",
+        STEPS | {"method.start": "global", "method.attention": "soft", "method.margin": "none"},
+    ),
+    Line(
+        "the same with max-margin, at 128 px",
+        STEPS | {"method.start": "global", "method.attention": "soft", "method.margin": "mended"},
+    ),
     Line("MCAR, GWP", {"method.name": "mcar", "method.pooling": "gwp"}),
 )
 

@@ -65,8 +65,9 @@ class Record:
 
     def scores(self) -> dict[str, np.ndarray]:
         """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,); where the method has
-        them, steps fp32 (N, T, C), paths int16 (N, beams, length) and path_log_probs fp32 (N, beams); and where the
-        data have boxes, largest fp32 (N, C), as `largest_objects` gives it, which early records lack.
+        them, steps (N, T, C), fp32 or for more than two fp16, paths int16 (N, beams, length) and path_log_probs fp32
+        (N, beams); and where the data have boxes, largest fp32 (N, C), as `largest_objects` gives it, which early
+        records lack.
 
         Raises InputError when the file is missing or broken.
         """

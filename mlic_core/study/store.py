@@ -228,6 +228,8 @@ def score(
     for name in ("steps", "path_log_probs", "transforms"):
         if getattr(scores, name) is not None:
             arrays[name] = getattr(scores, name)
+    if scores.steps is not None and scores.steps.shape[1] > 2:
+        arrays["steps"] = scores.steps.astype(np.float16)  # else they would be most of what is kept of a run
     arrays |= {"largest": dataset.largest_objects()} if dataset.has_boxes else {}
     return arrays, evaluate_scores(arrays, difficult, activation)
 
