@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mlic_core.attention import coverage, label_recall, pad
 from mlic_core.data.base import MultiLabelDataset
 from mlic_core.images import decode, prepare_images
-from mlic_core.models import mcar
+from mlic_core.models import localization
 from mlic_core.training import default_device, predict
 
 BATCH = 100
@@ -80,7 +80,7 @@ def region_coverage(
     maps = maps[found.images, found.classes][:, None]
     rows = []
     for tau in taus:
-        regions = mcar.localize(maps, dataset.size, tau)[:, 0].cpu().numpy() / dataset.size
+        regions = localization.localize(maps, dataset.size, tau)[:, 0].cpu().numpy() / dataset.size
         held = coverage(regions, found.boxes) >= least
         area = (regions[:, 2:] - regions[:, :2]).prod(1)
         rows.append({"tau": tau, "all": _mean(held), "small": _mean(held[found.small]), "area": _mean(area)})
@@ -103,11 +103,36 @@ def crop_accuracy(model: nn.Module, dataset: MultiLabelDataset, paddings: Iterab
         named = [np.empty(0, bool)]
         for start in range(0, len(boxes), BATCH):
             part = slice(start, start + BATCH)
-            crops = mcar.crop(images[found.images[part]], boxes[part, None])[:, 0]
+            crops = localization.crop(images[found.images[part]], boxes[part, None])[:, 0]
             named.append(model.head(model.trunk(crops)).argmax(1).cpu().numpy() == found.classes[part])
         right = np.concatenate(named)
         rows.append({"padding": padding, "all": _mean(right), "small": _mean(right[found.small])})
     return rows
+
+
+@torch.inference_mode()
+def true_region_scores(
+    model: nn.Module, dataset: MultiLabelDataset, *, most: int = 4, padding: float = 0.1
+) -> Float[np.ndarray, "images classes"]:
+    """What the local stream would say if its regions were ground truth: logits, -inf for an image without an object.
+
+    Regions are the boxes of an image's `most` largest objects, grown on every side by `padding` of their own side: the
+    upper bound of any way to find them. As in MCAR the maximum over the regions counts (Eq. 3).
+    """
+    model = model.to(default_device()).eval()
+    found = counted_objects(dataset)
+    area = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
+    order = np.lexsort((-area, found.images))  # by image, the largest first
+    rank = np.arange(len(order)) - np.searchsorted(found.images[order], found.images[order])
+    order = order[rank < most]
+    images = torch.cat(list(_images(model, dataset)))
+    boxes = _whole_pixels(pad(found.boxes[order], padding), dataset.size).to(images.device)
+    scores = np.full(dataset.targets.shape, -np.inf, np.float32)
+    for start in range(0, len(order), BATCH):
+        part = found.images[order[start : start + BATCH]]
+        crops = localization.crop(images[part], boxes[start : start + BATCH, None])[:, 0]
+        np.maximum.at(scores, part, model.head(model.trunk(crops)).cpu().numpy())
+    return scores
 
 
 @torch.inference_mode()

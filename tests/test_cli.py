@@ -65,7 +65,7 @@ def is_one_sentence(text):
 
 def test_help_is_there_for_every_command(mlic):
     for command in ([], ["run"], ["runs"], ["score"], ["submit"], ["reproduce"], ["report"], ["data"],
-                    ["data", "prepare"], ["data", "check"]):
+                    ["data", "prepare"], ["data", "check"], ["import"], ["import", "mcar"]):
         result = mlic(*command, "--help")
         assert result.exit_code == 0 and "Usage: " in result.stdout
 

@@ -131,6 +131,17 @@ def test_crops_come_from_their_own_image(model, monkeypatch):
     assert diagnosis.crop_accuracy(model, data, [0.0])[0]["all"] == 1.0
 
 
+def test_true_regions_name_their_objects_and_the_largest_come_first(model, monkeypatch):
+    monkeypatch.setattr(diagnosis, "BATCH", 2)
+    small, middle, large = (1, 0, 0, 4, 4), (0, 20, 20, 28, 28), (2, 4, 4, 20, 20)
+    data = Blocks([[small, middle, large], [], [middle]], [[1, 1, 1], [0, 0, 0], [1, 0, 0]])
+    everything = diagnosis.true_region_scores(model, data, padding=0.0)
+    assert everything.tolist() == [[4, 4, 4], [-math.inf] * 3, [4, -4, -4]]
+    two = diagnosis.true_region_scores(model, data, most=2, padding=0.0)
+    assert two[0].tolist() == [4, -4, 4]
+    assert (diagnosis.true_region_scores(model, data, padding=0.5)[2] < [4, -3.9, -3.9]).all()
+
+
 def test_an_object_of_one_pixel_in_the_corner_is_still_a_crop(model):
     data = Blocks([[(2, 0, 0, 28, 32), (1, 31, 31, 32, 32)]], [[0, 1, 0]])
     assert diagnosis.crop_accuracy(model, data, [0.0])[0] == {"padding": 0.0, "all": 1.0, "small": 1.0}

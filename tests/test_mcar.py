@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mlic_core.errors import InputError
-from mlic_core.models import build_model, mcar
+from mlic_core.models import build_model, localization
 from mlic_core.training import Recipe
 
 
@@ -27,7 +27,7 @@ def intervals(values, tau):
 
 
 def peak(values, tau):
-    start, end = mcar.peak_interval(torch.tensor([[values]], dtype=torch.float64), tau)
+    start, end = localization.peak_interval(torch.tensor([[values]], dtype=torch.float64), tau)
     return start.item(), end.item()
 
 
@@ -55,18 +55,18 @@ def test_value_equal_to_the_threshold_is_inside():
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=40), st.integers(0, 8))
 def test_interval_equals_a_plain_search(levels, tau):
     values = torch.tensor([[levels]], dtype=torch.float64)
-    profile = mcar.normalise(values)
-    start, end = mcar.peak_interval(profile, tau / 8)
+    profile = localization.normalise(values)
+    start, end = localization.peak_interval(profile, tau / 8)
     assert (start.item(), end.item()) == intervals(profile.flatten().tolist(), tau / 8)
 
 
 def test_min_max_normalisation_by_hand():
-    profile = mcar.normalise(torch.tensor([[[0.2, 0.6, 0.4]]], dtype=torch.float64))
+    profile = localization.normalise(torch.tensor([[[0.2, 0.6, 0.4]]], dtype=torch.float64))
     torch.testing.assert_close(profile, torch.tensor([[[0.0, 1.0, 0.5]]], dtype=torch.float64))
 
 
 def test_flat_map_gives_the_whole_image():
-    boxes = mcar.localize(torch.full((1, 1, 7, 7), 0.3), 112, 0.5)
+    boxes = localization.localize(torch.full((1, 1, 7, 7), 0.3), 112, 0.5)
     assert boxes.tolist() == [[[0, 0, 112, 112]]]
 
 
@@ -76,7 +76,7 @@ def test_flat_map_gives_the_whole_image():
 def test_profiles_equal_the_maxima_of_the_enlarged_map(cells, size):
     maps = torch.rand(3, 4, *cells, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     enlarged = nn.functional.interpolate(maps, size, mode="bilinear", align_corners=True)
-    across, down = mcar.profiles(maps, *size)
+    across, down = localization.profiles(maps, *size)
     torch.testing.assert_close(across, enlarged.amax(2), rtol=0, atol=1e-12)
     torch.testing.assert_close(down, enlarged.amax(3), rtol=0, atol=1e-12)
 
@@ -85,7 +85,7 @@ def test_profiles_equal_the_maxima_of_the_enlarged_map(cells, size):
 def test_boxes_equal_the_published_way_step_by_step(tau):
     height, width = 60, 90
     maps = torch.rand(5, 3, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    boxes = mcar.localize(maps, (height, width), tau)
+    boxes = localization.localize(maps, (height, width), tau)
     enlarged = nn.functional.interpolate(maps, (height, width), mode="bilinear", align_corners=True)
     for image in range(5):
         for region in range(3):
@@ -113,7 +113,7 @@ def grown(start, end, length):
 
 def test_smallest_box_is_grown_evenly_and_kept_inside():
     for start, end, expected in [(50, 52, (44, 58)), (0, 2, (0, 14)), (110, 112, (98, 112)), (10, 40, (10, 40))]:
-        got = mcar.widen(torch.tensor([[start]]), torch.tensor([[end]]), 112, 0.125)
+        got = localization.widen(torch.tensor([[start]]), torch.tensor([[end]]), 112, 0.125)
         assert tuple(value.item() for value in got) == expected == grown(start, end, 112)
 
 
@@ -123,7 +123,7 @@ def test_crops_equal_slice_and_bilinear_resize():
     boxes = torch.tensor(
         [[[0, 0, 56, 40], [3, 5, 10, 35]], [[50, 39, 56, 40], [20, 0, 21, 40]], [[1, 1, 55, 39], [7, 7, 14, 12]]]
     )
-    crops = mcar.crop(images, boxes)
+    crops = localization.crop(images, boxes)
     for image in range(3):
         for region in range(2):
             x0, y0, x1, y1 = boxes[image, region].tolist()
@@ -134,7 +134,7 @@ def test_crops_equal_slice_and_bilinear_resize():
 
 def test_box_of_the_whole_image_returns_the_image():
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    crops = mcar.crop(images, torch.tensor([[[0, 0, 16, 16]]]).expand(2, 1, 4))
+    crops = localization.crop(images, torch.tensor([[[0, 0, 16, 16]]]).expand(2, 1, 4))
     torch.testing.assert_close(crops[:, 0], images, rtol=0, atol=1e-5)
 
 
@@ -205,6 +205,73 @@ def test_selection_ranks_by_the_global_score():
     assert len(set(drawn)) == 9
 
 
+def test_source_crops_keep_the_detail_that_the_first_look_lacks():
+    torch.manual_seed(0)
+    large = torch.rand(3, 3, 64, 48)
+    small = nn.functional.avg_pool2d(large, 2)
+    plain, source = colour_model(topN=2).eval(), colour_model(topN=2, crop_from="source").eval()
+    one, other = plain(small), source(large)
+    torch.testing.assert_close(one.steps[:, 0], other.steps[:, 0])
+    assert torch.equal(one.region_labels, other.region_labels)
+    boxes = localization.localize(other.maps, (64, 48))
+    crops = localization.crop(large, boxes, (32, 24))
+    expected = source.head(source.trunk(crops.flatten(0, 1))).unflatten(0, (3, 2)).amax(1)
+    torch.testing.assert_close(other.steps[:, 1], expected)
+    torch.testing.assert_close(other.regions * torch.tensor([48, 64, 48, 64]), boxes.float())
+    with pytest.raises(InputError, match="even sides, not 33 x 32"):
+        source(torch.rand(1, 3, 33, 32))
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.99])
+def test_adaptive_regions_skip_improbable_classes_in_testing_alone(threshold):
+    torch.manual_seed(0)
+    images = torch.cat([spot(), torch.rand(5, 3, 32, 32)])
+    plain, adaptive = colour_model(topN=3).eval(), colour_model(topN=3, adaptive=threshold).eval()
+    all_of_them, some = plain(images), adaptive(images)
+    assert torch.equal(all_of_them.steps[:, 0], some.steps[:, 0])
+    crops = localization.crop(images, localization.localize(all_of_them.maps, 32))
+    scores = plain.head(plain.trunk(crops.flatten(0, 1))).unflatten(0, (6, 3))
+    looked = all_of_them.steps[:, 0].sigmoid().gather(1, all_of_them.region_labels) >= threshold
+    for image in range(6):
+        seen = scores[image, looked[image]]
+        expected = seen.amax(0) if len(seen) else some.steps[image, 0]
+        torch.testing.assert_close(some.steps[image, 1], expected)
+    torch.testing.assert_close(some.logits, some.steps.amax(1))
+    assert torch.equal(adaptive.train()(images).logits, plain.train()(images).logits)
+
+
+@pytest.mark.parametrize("topN", [1, 3, 4])
+def test_corner_views_do_not_look_at_a_map(topN):
+    prediction = build_model("mcar", 5, Colours(), topN=topN, selection="corners").eval()(torch.rand(2, 3, 32, 64))
+    expected = torch.tensor([[0, 0, 0.625, 0.625], [0.375, 0, 1, 0.625], [0, 0.375, 0.625, 1], [0.375, 0.375, 1, 1]])
+    torch.testing.assert_close(prediction.regions, expected[:topN].expand(2, topN, 4))
+    assert prediction.region_labels.shape == (2, topN)
+    with pytest.raises(InputError, match="topN=5: choose 0 to 4, the number of corners"):
+        build_model("mcar", 5, Colours(), topN=5, selection="corners")
+
+
+def test_random_boxes_stay_inside_and_have_the_sides_they_should():
+    torch.manual_seed(0)
+    boxes = localization.random_boxes((400, 3), (40, 60), torch.device("cpu"))
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    assert (x0 >= 0).all() and (y0 >= 0).all() and (x1 <= 60).all() and (y1 <= 40).all()
+    assert (x1 - x0).min() == 15 and (x1 - x0).max() == 45 and (y1 - y0).min() == 10 and (y1 - y0).max() == 30
+    assert x0.min() == 0 and x1.max() == 60  # they reach both edges
+    model = build_model("mcar", 5, Colours(), topN=4, selection="boxes")
+    images = torch.rand(2, 3, 32, 32)
+    first, second = (model(images).regions for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_the_official_rule_is_the_localisation_s(untyped):
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    prediction = colour_model(topN=3, rule="official").eval()(images)
+    expected = localization.localize(prediction.maps, 32, rule="official")
+    torch.testing.assert_close(prediction.regions * 32, expected.float())
+    with pytest.raises(InputError, match=r"min_fraction=0\.25: rule 'official' has 0\.125"):
+        colour_model(topN=3, rule="official", min_fraction=0.25)
+
+
 def test_pair_loss_adds_both_streams_and_single_loss_takes_the_fused_scores():
     images, targets = spot(), torch.tensor([[1, 1, 0]], dtype=torch.int8)
     pair, single = colour_model(topN=2), colour_model(topN=2, learning="single")
@@ -232,7 +299,8 @@ def test_the_streams_share_every_weight():
     assert names == {"trunk.scale", "head.linear.weight", "head.linear.bias"}
 
 
-@pytest.mark.parametrize(("option", "value"), [("topN", 4), ("topN", -1), ("tau", 1.5), ("min_fraction", -0.1)])
+@pytest.mark.parametrize(("option", "value"), [("topN", 4), ("topN", -1), ("tau", 1.5), ("min_fraction", -0.1),
+                                               ("adaptive", 1.5)])  # fmt: skip
 def test_impossible_options_are_refused_by_name(option, value):
     with pytest.raises(InputError, match=f"{option}={value}: choose"):
         colour_model(**{"topN": 2, option: value})

@@ -16,6 +16,8 @@ VARIANTS = [
     ("cnn_rnn", {"cell": "linear", "order": "random-batch", "length": 3, "min_length": 1}),
     ("rdar", {"loss": "bce", "views": "ten", "fine_tune": True}),
     ("rdar", {"K": 1, "views": "centre", "proposals": "windows"}),
+    ("mcar", {"rule": "official", "crop_from": "source"}),
+    ("mcar", {"selection": "corners"}),
     ("gla", {"start": "zero", "attention": "none", "margin": "none", "T": 1}),
     ("gla", {"start": "mean", "attention": "gated", "labels": "true", "margin": "literal", "fine_tune": True}),
 ]

@@ -90,7 +90,7 @@ def data_check(name, root, splits):
 
 
 @main.command()
-@click.argument("config", required=False, metavar="[CONFIG.toml]")
+@click.argument("config", required=False, metavar="[CONFIG.toml|FOLDER]")
 @click.option("--set", "sets", **SET)
 @click.option("--profile", **PROFILE | {"help": "Start from a profile's settings and keep the run among its runs."})
 @click.option("--results", **RESULTS)
@@ -100,7 +100,14 @@ def run(config, sets, profile, results, eval_only):
 
     With --eval-only the model is trained again only if it is not beside its record, as in a fresh clone.
     Settings come from the profile, then from CONFIG.toml, then from --set.
+
+    With --eval-only and the FOLDER of a run or an imported checkpoint, the model in it is scored on the data that --set
+    names. The folder stays as it is.
     """
+    if config and Path(config).is_dir():
+        if not eval_only or profile != OWN:
+            raise InputError(f"{config} is a folder: give --eval-only, to score its model, and no --profile")
+        return _score_folder(Path(config), pairs(sets))
     from mlic_core.models import activation
     from mlic_core.study.experiments import open_splits
     from mlic_core.study.profile import flatten, read_toml
@@ -119,6 +126,43 @@ def run(config, sets, profile, results, eval_only):
     print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
+
+
+def _score_folder(folder: Path, chosen: dict) -> None:
+    from mlic_core.study.checkpoints import score_folder
+    from mlic_core.study.record import read_record
+
+    print_record(read_record(folder).name, score_folder(folder, chosen), folder)
+
+
+@main.group("import")
+def import_():
+    """Take over a model that was trained elsewhere."""
+
+
+@import_.command("mcar")
+@click.argument("file")
+@click.option("--out", required=True, metavar="DIR", help="Where to: a folder that is empty or isn't there.")
+@click.option(
+    "--pooling",
+    type=click.Choice(["gap", "gmp", "gwp"]),
+    default="gap",
+    show_default=True,
+    help="How the model pools, which FILE doesn't say: the authors' best is gap on VOC 2007, gwp on COCO.",
+)
+@click.option("--size", default=448, show_default=True, help="Side of its input in pixels.")
+def import_mcar(file, out, pooling, size):
+    """Convert FILE, a checkpoint that MCAR's authors released, into a folder for predict and run --eval-only.
+
+    Nothing in FILE is run.
+    """
+    from mlic_core.study.checkpoints import import_mcar
+    from mlic_core.study.record import read_record
+
+    settings = read_record(import_mcar(file, out, pooling=pooling, size=size)).config
+    click.echo(
+        f"MCAR on {settings['trunk.name']}, classes as in {settings['data.name']}, {pooling} at {size} pixels: in {out}"
+    )
 
 
 @main.command()

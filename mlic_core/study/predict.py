@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Int64
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from mlic_core.data.base import MultiLabelDataset
@@ -25,7 +23,7 @@ from mlic_core.study.files import write_atomically
 from mlic_core.study.profile import profile_names
 from mlic_core.study.record import Record
 from mlic_core.study.report import DPI
-from mlic_core.study.store import MODEL, load_model
+from mlic_core.study.store import MODEL, load_model, stored_labels
 from mlic_core.training import default_device, is_frozen
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")  # of what is taken from a folder
@@ -101,8 +99,7 @@ def predict_images(record: Record, images: Sequence[Path]) -> tuple[tuple[str, .
     """
     if not (record.folder / MODEL).is_file():
         raise InputError(f"run {record.name} is stored without its model; {_how_to_train(record)}")
-    with safe_open(record.folder / MODEL, "pt") as file:
-        labels = tuple(json.loads(file.metadata()["labels"]))
+    labels = stored_labels(record)
     photos = Photos(images, labels, record.config["data.size"])
     model, device = load_model(record.folder), default_device()
     model.to(device, memory_format=torch.channels_last)
@@ -231,6 +228,8 @@ def _pictures(predictions: Sequence[Predicted], labels: Sequence[str]) -> dict[s
 
 def _how_to_train(record: Record) -> str:
     """The command that trains a run's model again."""
+    if record.imported:
+        return f"remove {record.folder} and import {record.imported} again"
     runs = record.folder.resolve().parent
     profile, results = runs.parent.name, runs.parent.parent
     if runs.name != "runs" or profile not in ("own", *profile_names()):

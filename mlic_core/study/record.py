@@ -27,6 +27,7 @@ class Record:
     """A finished run. `metrics` are in percent, `seconds` of training and scoring, `peak_memory` in bytes.
 
     `code` is the digest of the code that made its weights and scores, `scoring` of the code that made its metrics.
+    `imported` is the name of the checkpoint that a model comes from which was trained elsewhere: see `checkpoints`.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Record:
     device: str
     code: str
     scoring: str = ""  # of a record from before there was this digest
+    imported: str = ""
 
     @property
     def method(self) -> str:
@@ -56,12 +58,12 @@ class Record:
     @property
     def stale(self) -> bool:
         """Whether the package's code for such a run has changed since."""
-        return self.code != provenance.code_digest(self.method, self.config["data.name"])
+        return not self.imported and self.code != provenance.code_digest(self.method, self.config["data.name"])
 
     @property
     def outdated(self) -> bool:
         """Whether the code that computes metrics has changed since; `renewed` computes them again."""
-        return self.scoring != provenance.scoring_digest()
+        return not self.imported and self.scoring != provenance.scoring_digest()
 
     def scores(self) -> dict[str, np.ndarray]:
         """Arrays: logits fp32 (N, C), targets int8 (N, C) in {1, 0, -1}, ids (N,), labels (C,); where the method has
@@ -73,6 +75,8 @@ class Record:
         """
         path = self.folder / "scores.npz"
         remedy = f"put it back, or remove {self.folder} to train the run again"
+        if self.imported:
+            remedy = f"`mlic run {self.folder} --eval-only` scores an imported checkpoint"
         try:
             with open(path, "rb") as file, np.load(file) as arrays:
                 return dict(arrays)
@@ -100,7 +104,10 @@ def read_record(folder: str | Path) -> Record:
 
 def write_record(record: Record) -> None:
     """Write run.json, in one step."""
-    write_json(record.folder / "run.json", {item.name: getattr(record, item.name) for item in fields(Record)[1:]})
+    content = {item.name: getattr(record, item.name) for item in fields(Record)[1:]}
+    if not record.imported:
+        del content["imported"]
+    write_json(record.folder / "run.json", content)
 
 
 def describe(record: Record) -> str:

@@ -60,8 +60,9 @@ def _columns(record) -> tuple:
     hours = (time.time() - trained) / 3600
     age = f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} d"
     chosen = [record.config[key] for key in ("method.name", "trunk.name", "data.name", "seed")]
-    state = " ".join(word for word in ("stale", "outdated") if getattr(record, word))
-    return (*chosen, _number(record.metrics["mAP"]), duration(record.seconds), age, state)
+    state = "imported" if record.imported else ""
+    state = state or " ".join(word for word in ("stale", "outdated") if getattr(record, word))
+    return (*chosen, _number(record.metrics.get("mAP")), duration(record.seconds), age, state)
 
 
 def print_record(name: str, metrics: dict, folder: Path, classes: bool = False) -> None:
@@ -70,7 +71,7 @@ def print_record(name: str, metrics: dict, folder: Path, classes: bool = False) 
     for key, value in metrics.items():
         if key != "AP":
             click.echo(f"  {key:<20} {_number(value)}")
-    for label, value in metrics["AP"].items() if classes else ():
+    for label, value in metrics.get("AP", {}).items() if classes else ():
         click.echo(f"  AP {label:<17} {_number(value)}")
     click.echo(f"in {short(folder)}")
 

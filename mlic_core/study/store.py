@@ -99,7 +99,7 @@ class Store:
                 model = self._untrained(experiment, len(splits["train"].labels))
                 outcome = train(model, experiment, splits, record.folder)
                 _must_agree(record, outcome["metrics"])
-                _save_model(record.folder, model, splits["train"].labels)
+                save_model(record.folder, model, splits["train"].labels)
         return load_model(record.folder)
 
     def watch(self, experiment: Experiment, after_epoch: Callable[[int, nn.Module], object]) -> None:
@@ -171,18 +171,29 @@ def new_model(experiment: Experiment, num_classes: int, weights: str | Path | No
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The trained model of a run's folder, in evaluation mode. Raises InputError if the folder holds none."""
-    folder = Path(folder)
-    record, path = read_record(folder), folder / MODEL
-    if not path.is_file():
-        raise InputError(f"run {record.name} is stored without its model; `mlic run --eval-only` trains it again")
-    with safe_open(path, "pt") as file:
-        labels = json.loads(file.metadata()["labels"])
+    """The trained model of a run's or an imported folder, in evaluation mode.
+
+    Raises InputError if the folder holds none.
+    """
+    record = read_record(folder)
+    labels = stored_labels(record)
     options = {key: value for key, value in record.config.items() if key.startswith(("method.", "trunk."))}
     experiment = from_settings(options | {"trunk.weights": "none"})
     model = new_model(experiment, len(labels))
-    model.load_state_dict(safetensors.torch.load_file(path))
+    model.load_state_dict(safetensors.torch.load_file(record.folder / MODEL))
     return model.eval()
+
+
+def stored_labels(record: Record) -> tuple[str, ...]:
+    """The names of the classes of a run's model. Raises InputError if the run is stored without its model."""
+    path = record.folder / MODEL
+    if not path.is_file():
+        remedy = "`mlic run --eval-only` trains it again"
+        if record.imported:
+            remedy = f"remove {record.folder} and import {record.imported} again"
+        raise InputError(f"run {record.name} is stored without its model; {remedy}")
+    with safe_open(path, "pt") as file:
+        return tuple(json.loads(file.metadata()["labels"]))
 
 
 def check_images(dataset: MultiLabelDataset) -> None:
@@ -257,7 +268,7 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
     np.savez_compressed(buffer, **outcome["scores"])
     write_atomically(folder / "scores.npz", buffer.getvalue())
     write_atomically(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in outcome["history"]))
-    _save_model(folder, model, dataset.labels)
+    save_model(folder, model, dataset.labels)
     commit, dirty = provenance.git_state()
     record = Record(
         folder=folder,
@@ -278,7 +289,8 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
     say(f"run {name}: {describe(record)}, {duration(record.seconds)}")
 
 
-def _save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:
+def save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:
+    """Write a model and the names of its classes into a run's folder."""
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     # One entry of metadata: the order of several would change from run to run.
     write_atomically(folder / MODEL, safetensors.torch.save(state, {"labels": json.dumps(labels)}))
