@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from torch import nn
 
 from mlic_core.data.picto import PictoSpec, prepare
@@ -207,7 +208,8 @@ def test_files_of_other_versions_and_precisions_are_read(tmp_path, mobilenet, im
     same(load_model(import_mcar(old, tmp_path / "a", size=64)), mobilenet, images)
     half = save(tmp_path / "half", {key: value.half() for key, value in state.items()})
     found = load_model(import_mcar(half, tmp_path / "b", size=64))
-    assert {value.dtype for value in found.state_dict().values()} == {torch.float32, torch.int64}
+    stored = load_file(tmp_path / "b/model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32, torch.int64}
     with torch.no_grad():
         expected = mobilenet(images).steps[:, 0]
         torch.testing.assert_close(found(images).steps[:, 0], expected, atol=0.02, rtol=0)
@@ -445,6 +447,12 @@ def test_voc2007_in_its_devkit_is_scored_with_the_folder_alone(file, mlic, root,
     scored = mlic("run", "out", "--eval-only", "--set", "data.root=voc")
     assert scored.exit_code == 0, scored.stderr
     assert np.isfinite(float(re.search(r"  mAP +(\S+)", scored.stdout)[1]))
+
+
+def test_other_data_are_scored_on_their_own_usual_split(file, root, tmp_path):
+    folder = import_mcar(file, tmp_path / "out", size=64)
+    found = score_folder(folder, {"data": "voc2012", "data.root": str(root)})
+    assert found == score(load_model(folder), checkpoints.open_split(read_dataset(root), "val"), "ignore")[1]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
