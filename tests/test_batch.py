@@ -104,15 +104,16 @@ def test_the_batch_goes_on_after_a_failure_and_ends_with_a_summary(ran):
     assert re.search(r"^1 of 4 notebooks in \d+:\d\d; failed: 01_crash, 02_exit, 03_input$", ran.out, re.MULTILINE)
 
 
-def test_two_at_a_time_are_the_default_only_where_each_notebook_ran_before_as_it_stands(ran, at_home, tmp_path):
-    jobs = plan(find_notebooks(at_home / "notebooks"), {"profile": "smoke"}, {"epochs": "3"})
-    (ran.folder / "runs").mkdir(exist_ok=True)
-    assert batch._ran_before(jobs[:1], ran.folder)  # 00_good
-    assert not batch._ran_before(jobs, ran.folder)  # 01_crash has no executed copy
-    changed = tmp_path / jobs[0].notebook.name
-    changed.write_text(jobs[0].notebook.read_text() + " ")
-    assert not batch._ran_before([batch.Job(changed, {})], ran.folder)
-    assert not batch._ran_before(jobs[:1], tmp_path)
+@pytest.mark.parametrize(("cores", "asked", "only", "jobs", "threads"), [
+    (2, None, (), 2, 1), (1, None, (), 1, None), (8, None, (), 2, 4), (8, 3, (), 3, 2), (2, 4, (), 4, 1),
+    (8, None, ("00",), 1, None), (8, 9, (), 4, 2),
+])  # fmt: skip
+def test_notebooks_at_a_time_share_the_cores(at_home, monkeypatch, cores, asked, only, jobs, threads):
+    chosen = []
+    monkeypatch.setattr(batch.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(batch, "_run_all", lambda waiting, folder, home, *how: chosen.append(how) or [])
+    reproduce("smoke", jobs=asked, only=only, results=str(at_home / "none"), parameters={"epochs": "3"})
+    assert chosen == [(jobs, threads)]
 
 
 def test_progress_of_a_notebook_is_shown_but_not_kept(ran):

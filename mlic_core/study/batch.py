@@ -61,8 +61,8 @@ def reproduce(
 ) -> int:
     """Run the notebooks with a profile; returns the exit status.
 
-    jobs: notebooks at a time, which share the cores. None: one, since a training wants them all, but two where each
-    has run before, so that there is little left to train.
+    jobs: notebooks at a time, which share the cores. None: two, since heads on frozen maps are too small to keep two
+    cores busy one at a time; of notebooks that want the same run one waits for the other.
 
     0: all completed; 2: every failure was wrong input; 1: another failure. Everything that can be checked is checked
     before the first notebook starts. Raises InputError for an unknown profile, notebook or parameter.
@@ -80,8 +80,10 @@ def reproduce(
     if fresh:
         _remove_runs(folder / "runs")
     begun = time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs and jobs > 1 else None
-    done = _run_all(waiting, folder, home, jobs or (2 if _ran_before(waiting, folder) else 1), threads)
+    cores = os.cpu_count() or 1
+    jobs = min(jobs or min(2, cores), max(1, len(waiting)))
+    threads = max(1, cores // jobs) if jobs > 1 else None  # one alone has torch's own number
+    done = _run_all(waiting, folder, home, jobs, threads)
     return _summary(done, folder, time.monotonic() - begun)
 
 
@@ -146,18 +148,6 @@ def plan(notebooks: Sequence[Path], common: Mapping[str, Any], extra: Mapping[st
         if name not in known:
             raise InputError(f"-p {name}: no notebook has this parameter{did_you_mean(name, known - set(OWN))}")
     return jobs
-
-
-def _ran_before(jobs: Sequence[Job], folder: Path) -> bool:
-    """Whether `folder` has an executed copy of each notebook as it stands."""
-    return (folder / "runs").is_dir() and all(
-        _stamp(folder / "notebooks" / job.notebook.name).get("source") == _digest(job.notebook) for job in jobs
-    )
-
-
-def _stamp(executed: Path) -> dict[str, Any]:
-    """What the batch wrote into the metadata of a notebook that it executed; nothing if there is no such file."""
-    return nbformat.read(executed, as_version=4).metadata.get("mlic", {}) if executed.is_file() else {}
 
 
 def _digest(notebook: Path) -> str:

@@ -224,9 +224,7 @@ def predict(images, name, out, profile, results):
 @click.argument("also", nargs=-1, metavar="[NN]...")
 @click.option("--profile", default="quick", show_default=True, help="smoke, quick or study.")
 @click.option("--only", multiple=True, metavar="NN ...", help="Only these notebooks, by number or name.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), help="Notebooks at a time.  [default: 1, or 2 when all have run before]"
-)
+@click.option("--jobs", type=click.IntRange(min=1), help="Notebooks at a time.  [default: 2]")
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
 @click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")
