@@ -1,7 +1,8 @@
 """Does one method beat another? The metrics of label decisions with intervals, paired differences, and verdicts.
 
-Everything is in percent. A method may have several runs, such as one a seed: its metric is their mean, the interval
-says how far that would move with other test images, and differences run by run say how far with other seeds.
+Everything is in percent but what `example_intervals` and `example_differences` return. A method may have several runs,
+such as one a seed: its metric is their mean, the interval says how far that would move with other test images, and
+differences run by run say how far with other seeds.
 """
 
 from collections.abc import Mapping

@@ -116,8 +116,8 @@ def true_region_scores(
 ) -> Float[np.ndarray, "images classes"]:
     """What the local stream would say if its regions were ground truth: logits, -inf for an image without an object.
 
-    Regions are the boxes of an image's `most` largest objects, grown on every side by `padding` of their own side: the
-    upper bound of any way to find them. As in MCAR the maximum over the regions counts (Eq. 3).
+    Regions are the boxes of an image's `most` largest objects, of whatever class, grown on every side by `padding` of
+    their own side. As in MCAR the maximum over the regions counts (Eq. 3).
     """
     model = model.to(default_device()).eval()
     found = counted_objects(dataset)

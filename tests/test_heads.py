@@ -139,14 +139,14 @@ def test_protocols_of_a_path_method_compare_its_own_probabilities_with_the_thres
 
 
 def test_a_notebook_sees_all_that_a_head_says_as_it_was_scored(root, tmp_path):
-    session = mlic_core.study.open("smoke", root=root, results=str(tmp_path / "results"))
+    opened = mlic_core.study.open("smoke", root=root, results=str(tmp_path / "results"))
     drawn = {f"data.picto.{key}": value for key, value in {"train": 24, "val": 8, "test": 12, "side": 64}.items()}
-    baseline = session.experiment("classifier", **TINY, **drawn)
-    session.run(baseline)
+    baseline = opened.experiment("classifier", **TINY, **drawn)
+    opened.run(baseline)
     options = {"method.hidden": 8, "method.units": 4, "method.T": 3, "data.size": 32, "recipe.batch_size": 8}
-    experiment = session.experiment("gla", trunk_of=baseline, **options, **drawn)
-    record = session.run(experiment)
-    found = session.predict(experiment)
+    experiment = opened.experiment("gla", trunk_of=baseline, **options, **drawn)
+    record = opened.run(experiment)
+    found = opened.predict(experiment)
     assert np.array_equal(found.logits.numpy(), record.scores()["logits"])
     kept = record.scores()["steps"]
     assert kept.dtype == np.float16 and np.array_equal(found.steps.numpy().astype(np.float16), kept)

@@ -245,7 +245,11 @@ def test_corner_views_do_not_look_at_a_map(topN):
     prediction = build_model("mcar", 5, Colours(), topN=topN, selection="corners").eval()(torch.rand(2, 3, 32, 64))
     expected = torch.tensor([[0, 0, 0.625, 0.625], [0.375, 0, 1, 0.625], [0, 0.375, 0.625, 1], [0.375, 0.375, 1, 1]])
     torch.testing.assert_close(prediction.regions, expected[:topN].expand(2, topN, 4))
-    assert prediction.region_labels.shape == (2, topN)
+    assert prediction.region_labels.shape == (2, topN) and prediction.maps is None
+    with pytest.raises(InputError, match=r"adaptive=0\.1: regions of selection 'corners' have no class"):
+        build_model("mcar", 5, Colours(), topN=topN, selection="corners", adaptive=0.1)
+    with pytest.raises(InputError, match="topN=4: choose 0 to 3, the number of classes"):
+        build_model("mcar", 3, Colours(), topN=4, selection="corners")
     with pytest.raises(InputError, match="topN=5: choose 0 to 4, the number of corners"):
         build_model("mcar", 5, Colours(), topN=5, selection="corners")
 

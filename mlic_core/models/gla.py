@@ -66,11 +66,12 @@ class GLA(FrozenTrunk):
     | +L/G+MM | global | soft | mended |
 
     T: steps. hidden: units of the LSTM; units: of the hidden layer of g (Eq. 4).
-    start: of the LSTM, from 0, from the attended context ẑ ("global", Eq. 3), or from the plain mean of the cells, in
-    place of f_fc, which trunks here don't have. rescale: Eq. 3 as printed divides ẑ, already a mean, by the cells.
+    start: of the LSTM, from 0, from the attended context ẑ ("global", Eq. 3), or from the plain mean of the cells,
+    undivided, in place of f_fc, which trunks here don't have. rescale: Eq. 3 as printed divides ẑ, though it is a mean
+    already, by the number of cells L.
     attention: "none", where z_t is the mean of the cells, "soft" (Eq. 4, 5), or "gated": z_t times σ(W h_{t-1}), in
     place of Eq. 5's undefined factor β_t (Xu et al., 2015).
-    labels: what y_t of Eq. 6 to 9 is, the step's before probabilities, or in training its "true" label.
+    labels: y_t of Eq. 6 to 9, the "predicted" probabilities of the step before, or in training its "true" label.
     margin: "mended", "literal" (as Eq. 14 and 16 are printed) or "none". epsilon, epsilon_v: ε of Eq. 13 and ε_v of
     Eq. 15, in probability; lambda_horizontal, lambda_vertical: λ₁ and λ₂ of Eq. 17. fine_tune: train the trunk too.
 

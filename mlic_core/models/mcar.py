@@ -32,7 +32,8 @@ class MCAR(nn.Module):
     rule: of localisation, see `localize`. min_fraction: least side of a region, relative to the image's.
     crop_from: with "source" the images are twice as large as what the trunk is shown: the global stream sees them
     reduced, and regions are cut from them as they are; data.size is then the source's.
-    adaptive: in testing, a region is skipped whose class the global stream gives a lower probability; 0 skips none.
+    adaptive: in testing, a region is skipped whose class the global stream gives a lower probability; 0 skips none. It
+    stays in `regions`, though its class can't gain from it.
 
     Raises InputError for an impossible value.
     """
@@ -57,12 +58,16 @@ class MCAR(nn.Module):
         check_choice("selection", selection, Selection)
         check_choice("learning", learning, Learning)
         check_choice("crop_from", crop_from, Source)
-        most = 4 if selection == "corners" else num_classes
+        most, of_what = num_classes, "classes"
+        if selection == "corners" and num_classes > 4:
+            most, of_what = 4, "corners"
         if not 0 <= topN <= most:
-            raise InputError(f"topN={topN}: choose 0 to {most}, the number of {'corners' if most == 4 else 'classes'}")
+            raise InputError(f"topN={topN}: choose 0 to {most}, the number of {of_what}")
         for name, value in (("tau", tau), ("min_fraction", min_fraction), ("adaptive", adaptive)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name}={value}: choose a number in [0, 1]")
+        if adaptive and selection in CONTROLS:
+            raise InputError(f"adaptive={adaptive}: regions of selection '{selection}' have no class; choose 0")
         check_rule(rule, min_fraction)
         self.trunk = trunk
         self.head = ClassHead(trunk.out_channels, num_classes, pooling, gwp_weight)
@@ -96,7 +101,7 @@ class MCAR(nn.Module):
             steps=torch.stack([global_logits, local_logits], 1),
             regions=torch.stack([edge / side for edge, side in zip(boxes.unbind(-1), sides, strict=True)], -1),
             region_labels=region_logits.argmax(2) if self.selection in CONTROLS else classes,
-            maps=maps,
+            maps=None if self.selection in CONTROLS else maps,
         )
 
     def select(self, global_logits: Float[Tensor, "batch classes"]) -> Int[Tensor, "batch regions"]:

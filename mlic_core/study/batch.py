@@ -161,7 +161,7 @@ def _remove_runs(runs: Path) -> None:
 
 
 def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: int | None) -> list[Job]:
-    """At most `jobs` at a time; more kernels than cores fail to start, and are slower anyway."""
+    """At most `jobs` at a time, of `threads` each; many more kernels than cores fail to start."""
     running: list[Job] = []
     done: list[Job] = []
     screen = Screen()

@@ -15,11 +15,11 @@ def data():
 
 @data.command("prepare")
 @click.argument("name")
-@click.option("--root", default="", metavar="DIR", help="Where to.  [default: a folder in data/cache]")
+@click.option("--root", default="", metavar="DIR", help="Folder to write to.  [default: one in data/cache]")
 @click.option("--train", type=int, help="Scenes to train on.")
 @click.option("--val", type=int, help="Scenes to choose by.")
 @click.option("--test", type=int, help="Scenes to score on.")
-@click.option("--seed", type=int, help="Of the drawing.")
+@click.option("--seed", type=int, help="Seed of the drawing.")
 @click.option("--set", "sets", **SET | {"help": "Another field of what is drawn, such as noise=8. Repeatable."})
 def data_prepare(name, root, sets, **sizes):
     """Draw the data set NAME (picto-voc or picto-coco) unless it is there."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import nn
 
 from mlic_core.data import MultiLabelDataset
@@ -97,18 +98,26 @@ class Study:
         """The trained model of an experiment, in evaluation mode."""
         return self.store.model(experiment)
 
-    def predict(self, experiment: Experiment) -> Prediction:
-        """All that the trained head of a method with a frozen trunk says of the eval split; kept nowhere.
+    def features(self, experiment: Experiment) -> Float32[np.ndarray, "images ..."]:
+        """The eval split's features of a method with a frozen trunk, from the cache of training."""
+        return self._features(self._loaded(experiment), experiment)
 
-        The cached features are those of training, and the model is run on the same device and in the same layout.
-        """
-        model = self.model(experiment).to(default_device(), memory_format=torch.channels_last)
-        features = compute_features(model, open_split(experiment.data, experiment.data.eval_split)).plain
-        found = []
+    def predict(self, experiment: Experiment) -> Prediction:
+        """All that the trained head of a method with a frozen trunk says of the eval split; kept nowhere."""
+        model, found = self._loaded(experiment), []
+        features = self._features(model, experiment)
         with torch.inference_mode():
             for batch in np.array_split(features, range(PREDICTED, len(features), PREDICTED)):
                 found.append(model.head(torch.from_numpy(np.array(batch)).to(default_device())))
         return Prediction(*(None if parts[0] is None else torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+
+    def _loaded(self, experiment: Experiment) -> nn.Module:
+        """The model where and as training had it, so that the features are found which were computed then."""
+        return self.model(experiment).to(default_device(), memory_format=torch.channels_last)
+
+    @staticmethod
+    def _features(model: nn.Module, experiment: Experiment) -> Float32[np.ndarray, "images ..."]:
+        return compute_features(model, open_split(experiment.data, experiment.data.eval_split)).plain
 
     def watch(self, experiment: Experiment, after_epoch: Callable[[int, nn.Module], object]) -> None:
         """Train a model once more, stored nowhere: `after_epoch(number, model)` is called after each epoch."""
