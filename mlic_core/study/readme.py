@@ -53,6 +53,7 @@ STEPS = {
 STEPS |= {"method.epsilon": 0.3, "method.epsilon_v": 0.3, "method.lambda_horizontal": 0.05}
 STEPS |= {"method.lambda_vertical": 0.05, "data.size": 128} | ON_BASELINE
 PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
+TWO_STREAMS = {"method.name": "mcar", "method.pooling": "gwp", "method.topN": 4}
 LINES = (
     Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),
     Line("baseline, GMP", {"method.name": "classifier", "method.pooling": "gmp"}),
@@ -72,7 +73,8 @@ LINES = (
         "the same with max-margin, at 128 px",
         STEPS | {"method.start": "global", "method.attention": "soft", "method.margin": "mended"},
     ),
-    Line("MCAR, GWP", {"method.name": "mcar", "method.pooling": "gwp"}),
+    Line("MCAR, GWP", TWO_STREAMS | {"method.selection": "top", "method.learning": "pair"}),
+    Line("four corner views in its place", TWO_STREAMS | {"method.selection": "corners"}),
 )
 
 
