@@ -580,7 +580,8 @@ def test_a_run_of_other_code_is_stale(finished, monkeypatch):
 
 
 def record(method="mcar", seed=0, mAP=80.0, code="a", data="picto-voc", scoring="s", **options):
-    chosen = {"data.name": data, "method.name": method, "method.pooling": "gap", "seed": seed, **options}
+    usual = {"method.topN": 4, "method.selection": "top", "method.learning": "pair"} if method == "mcar" else {}
+    chosen = {"data.name": data, "method.name": method, "method.pooling": "gap", "seed": seed, **usual, **options}
     return Record(folder=Path(), name=f"{method}{seed}{mAP}", config=chosen, metrics={"mAP": mAP}, seconds=90.0,
                   peak_memory=1, versions={}, commit=None, dirty=None, device="cpu", code=code,
                   scoring=scoring)
