@@ -693,8 +693,9 @@ def test_the_readme_table_needs_runs():
 def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkeypatch):
     runs, _ = copied
     shutil.copytree(runs.folder, tmp_path / "results/study/runs")
-    for path in tmp_path.glob("results/study/runs/*/run.json"):  # of the poolings the table shows MCAR with GWP alone
-        path.write_text(path.read_text().replace('"method.pooling": "gap"', '"method.pooling": "gwp"'))
+    for path in tmp_path.glob("results/study/runs/*/run.json"):  # the table shows MCAR with GWP and four regions alone
+        text = path.read_text().replace('"method.pooling": "gap"', '"method.pooling": "gwp"')
+        path.write_text(text.replace('"method.topN": 2', '"method.topN": 4'))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     assert update_readme(readme, tmp_path / "results", check=True)
