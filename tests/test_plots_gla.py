@@ -13,7 +13,7 @@ from matplotlib.path import Path
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from mlic_core import plots_gla
+from mlic_core import drawings_gla, plots_gla
 from mlic_core.errors import InputError
 
 matplotlib.use("agg")
@@ -35,8 +35,8 @@ STEPS = {
 BLUE, ORANGE = "#0072b2", "#d55e00"  # of the style, not of matplotlib
 
 FIGURES = {
-    "schematic": plots_gla.schematic,
-    "two": plots_gla.attention_schematic,
+    "schematic": drawings_gla.schematic,
+    "two": drawings_gla.attention_schematic,
     "attention": lambda: plots_gla.attention_figure([IMAGE, PICTURE], WEIGHTS, TITLES, NAMES, captions=["a, b", "c"]),
     "bare": lambda: plots_gla.attention_figure([IMAGE], WEIGHTS[1:, :1], TITLES[:1], [[""]]),
     "epochs": lambda: plots_gla.epochs_figure(PICTURE, WEIGHTS, [5, 10], TITLES),
@@ -153,7 +153,7 @@ def test_a_text_of_a_drawing_lies_in_one_box_or_in_none(draw):
 
 
 def test_the_drawing_names_what_runs_once_and_what_each_step_does():
-    (axis,) = plots_gla.schematic().axes
+    (axis,) = drawings_gla.schematic().axes
     written = set(texts(axis))
     assert {"$t = 1$", "$t = 2$", "$t = T$"} <= written
     assert {"$c_0$, $h_0$", "$y_1 = 0$", "$y_2 = p_1$", "$y_T = p_{T-1}$", "$z_1$", r"$\hat{z}$"} <= written
@@ -162,7 +162,7 @@ def test_the_drawing_names_what_runs_once_and_what_each_step_does():
 
 
 def test_only_the_local_attention_has_the_state_in_its_score():
-    (axis,) = plots_gla.attention_schematic().axes
+    (axis,) = drawings_gla.attention_schematic().axes
     halves = {"a": set(), "b": set()}
     for text in axis.texts:
         halves["a" if text.get_position()[1] > 1.95 else "b"].add(text.get_text())
