@@ -16,6 +16,7 @@ from mlic_core.data import DATASETS, DRAWN
 from mlic_core.errors import InputError
 from mlic_core.models import METHODS
 from mlic_core.paths import repository_root
+from mlic_core.training import computes_in_bf16
 
 PACKAGE = Path(__file__).resolve().parents[1]
 COMMON = ("mlic_core.models.backbones", "mlic_core.training")
@@ -141,10 +142,11 @@ def _git(*arguments: str) -> str:
 
 
 def device_name() -> str:
-    """The GPU's name, or "cpu" with its number of threads."""
+    """The GPU's name, or "cpu" with its number of threads and whether it computes in bf16, which training then uses."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"cpu, {torch.get_num_threads()} threads"
+    native = computes_in_bf16(torch.device("cpu"))
+    return f"cpu, {torch.get_num_threads()} threads, {'bf16' if native else 'without bf16'}"
 
 
 def peak_memory() -> int | None:
