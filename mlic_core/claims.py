@@ -233,6 +233,24 @@ def ap_difference(
     return Comparison(100 * found.value, 100 * found.low, 100 * found.high, tuple(pairs))
 
 
+def gain_difference(
+    a: Float[np.ndarray, "runs images labels"],
+    base_of_a: Float[np.ndarray, "runs images labels"],
+    b: Float[np.ndarray, "runs images labels"],
+    base_of_b: Float[np.ndarray, "runs images labels"],
+    targets: Int8[np.ndarray, "images labels"],
+    *,
+    n: int = 1000,
+) -> Comparison:
+    """How much more mAP (%) `a` gains over its base than `b` over its own, all four on the same resampled images."""
+    # (a - base_of_a) - (b - base_of_b) is twice the difference of two means over as many runs.
+    first, second = (np.concatenate(pair) for pair in ((a, base_of_b), (base_of_a, b)))
+    found = paired_bootstrap(first, second, targets, n=n)
+    of_runs = [100 * np.array([mean_average_precision(run, targets).value for run in runs]) for runs in (first, second)]
+    pairs = (of_runs[0] - of_runs[1]).reshape(2, -1).sum(0)
+    return Comparison(*(200 * number for number in found[:3]), tuple(pairs.tolist()))
+
+
 def _mean(values: np.ndarray) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from PIL.Image import Image
 
 from mlic_core.plots import HATCHES, Boxes, draw_boxes, new_figure, show_image, show_map, styled
@@ -206,6 +207,32 @@ def sweeps(
         axis.set_xticks(x, [f"{value:g}" for value in x], minor=False)
         axis.minorticks_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
+
+
+@styled
+def cost_curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float], str]]]]) -> Figure:
+    """mAP against what an image costs, one panel a data set; means over seeds, and their range as a whisker.
+
+    panels: name of the panel -> {name of a curve: (millions of multiply-adds, mAP by seed in percent, text) of each of
+    its points}.
+    """
+    figure, axes = new_figure(1, len(panels), size=(3.9 * len(panels), 3.1))
+    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        for (name, points), marker in zip(curves.items(), "osD^vPX*", strict=False):
+            cost, values, texts = zip(*sorted(points), strict=True)
+            middle = np.array([np.mean(one) for one in values])
+            reach = [middle - [min(one) for one in values], [max(one) for one in values] - middle]
+            axis.errorbar(cost, middle, yerr=np.clip(reach, 0, None), label=name, marker=marker, capsize=2)
+            for x, y, text in zip(cost, middle, texts, strict=True):
+                axis.annotate(text, (x, y), (4, -9), textcoords="offset points", fontsize=7)
+        axis.set(title=title, xlabel="million multiply-adds an image", ylabel="mAP (%)", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        axis.margins(x=0.15, y=0.1)
+    handles = {label: one for axis in axes[0] for one, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2)
     return figure
 
 

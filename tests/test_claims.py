@@ -174,3 +174,24 @@ def test_example_differences_are_paired(targets):
     assert claims.example_differences(a, b[:1], labels, n=50)["P@3"].by_run == ()
     area = claims.ap_difference(a, b, labels, n=200)
     assert [100 * value for value in found["mAP"][:3]] == pytest.approx(area[:3])
+
+
+def test_gains_are_compared_on_the_same_images():
+    generator = np.random.default_rng(5)
+    targets = (generator.random((50, 3)) < 0.4).astype(np.int8)
+    a, base_of_a, b, base_of_b = (
+        generator.normal(size=(4, 2, 50, 3)) + targets * np.array([2, 1, 1.5, 0.2])[:, None, None, None]
+    )
+    found = claims.gain_difference(a, base_of_a, b, base_of_b, targets, n=200)
+
+    def gain(rows):
+        area = [
+            [100 * mean_average_precision(run[rows], targets[rows]).value for run in runs]
+            for runs in (a, base_of_a, b, base_of_b)
+        ]
+        return np.array(area[0]) - area[1] - (np.array(area[2]) - area[3])
+
+    np.testing.assert_allclose(found.by_run, gain(np.arange(50)))
+    assert found.value == pytest.approx(gain(np.arange(50)).mean())
+    drawn = np.random.default_rng(0).integers(50, size=(200, 50))
+    np.testing.assert_allclose(found[1:3], np.quantile([gain(rows).mean() for rows in drawn], [0.025, 0.975]))

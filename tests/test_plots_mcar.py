@@ -121,3 +121,16 @@ def test_class_gains_are_sorted_losses_hatched_and_undefined_classes_left_out():
     assert sorted((bar.get_width(), bar.get_hatch()) for bar in axis.patches) == [(-3, "///"), (3, "")]
     ranges = sorted(tuple(path.vertices[:, 0]) for path in axis.collections[0].get_paths())
     assert ranges == [(-4, -2), (2, 4)]
+
+
+def test_cost_curves_join_the_points_of_a_model_from_cheap_to_dear():
+    points = [(40.0, [70.0, 74.0], "112 px"), (10.0, [50.0, 54.0], "64 px")]
+    figure = plots_mcar.cost_curves({"voc": {"MCAR": points}, "coco": {"baseline": [(5.0, [40.0], "64 px")]}})
+    first, second = figure.axes
+    assert [list(one) for one in first.lines[0].get_data()] == [[10, 40], [52, 72]]
+    whiskers = sorted(tuple(path.vertices[:, 1]) for path in first.collections[0].get_paths())
+    assert whiskers == [(50, 54), (70, 74)]
+    assert texts(first) == ["64 px", "112 px"]
+    assert (first.get_title(loc="left"), second.get_title(loc="left"), first.get_xscale()) == ("voc", "coco", "log")
+    (legend,) = figure.legends
+    assert [label.get_text() for label in legend.get_texts()] == ["MCAR", "baseline"]

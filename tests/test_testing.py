@@ -13,7 +13,7 @@ from mlic_core.metrics import mean_average_precision
 from mlic_core.models import svm
 from mlic_core.study.experiments import from_settings, open_split
 from mlic_core.study.store import Store
-from mlic_core.study.testing import scores_of, svm_of
+from mlic_core.study.testing import at_size, scores_of, svm_of
 
 TINY = {"trunk": "pictonet-s", "trunk.weights": "none", "recipe.batch_size": 8, "recipe.epochs": 1}
 HEAD = {"method": "rdar", "method.hidden": 8, "method.K": 2}
@@ -132,3 +132,14 @@ def test_the_files_of_other_tests_have_other_names(trained):
         scores_of(store, [small], test)
     names = {path.name for path in store.run(small).folder.glob("tested-*.npz")}
     assert {"tested-five.npz", "tested-ten.npz", "tested-ten-mirrored-images.npz"} <= names
+
+
+def test_another_size_is_the_same_weights_on_larger_images(trained):
+    store, (small, large) = trained
+    model, test = store.model(small), open_split(large.data, "test")  # 128 pixels, trained on 96
+    pixels = torch.stack([test.read(i) for i in range(len(test))])
+    with torch.inference_mode():
+        expected = model(prepare_images(pixels, model.trunk)).logits.numpy()
+    np.testing.assert_allclose(at_size(store, small, 128), expected, atol=1e-5)
+    np.testing.assert_allclose(at_size(store, small, 96), store.run(small).scores()["logits"], atol=1e-5)
+    assert np.abs(at_size(store, small, 96) - expected).max() > 1e-3

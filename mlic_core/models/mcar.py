@@ -134,11 +134,21 @@ class MCAR(nn.Module):
     ) -> Float[Tensor, "batch regions classes"]:
         """Scores of the regions, -inf for those that are not looked at."""
         if looked is None:
-            return self.head(self.trunk(crops.flatten(0, 1))).unflatten(0, crops.shape[:2])
+            return self._passes(crops.flatten(0, 1), len(crops)).unflatten(0, crops.shape[:2])
         scores = crops.new_full((*looked.shape, self.head.linear.out_features), -torch.inf)
         if looked.any():
-            scores[looked] = self.head(self.trunk(crops[looked]))
+            scores[looked] = self._passes(crops[looked], len(crops))
         return scores
+
+    def _passes(
+        self, regions: Float[Tensor, "regions 3 height width"], images: int
+    ) -> Float[Tensor, "regions classes"]:
+        """Logits of the regions: on a CPU in batches no larger than the images', which is a fifth faster there.
+
+        In training BatchNorm has to see them all at once.
+        """
+        size = len(regions) if self.training or regions.is_cuda else images
+        return torch.cat([self.head(self.trunk(part)) for part in regions.split(size)])
 
     def loss(self, prediction: Prediction, targets: Int8[Tensor, "batch classes"]) -> dict[str, Tensor]:
         """Eq. 8 and 9 ("pair"), or Eq. 12 on the fused scores ("single")."""

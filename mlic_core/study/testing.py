@@ -1,4 +1,4 @@
-"""Other ways to score a trained RDAR (§5.1, Table 6): views, mirror images, scales and an SVM.
+"""Other ways to score a trained model: at another size; RDAR also by views, scales and an SVM (§5.1, Table 6).
 
 What they give is kept in the run's folder, so that a table needs no model.
 """
@@ -6,6 +6,7 @@ What they give is kept in the run's folder, so that a table needs no model.
 import io
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -25,7 +26,7 @@ from mlic_core.study import provenance
 from mlic_core.study.experiments import Experiment, open_split
 from mlic_core.study.files import exclusive, write_atomically
 from mlic_core.study.store import Store
-from mlic_core.training import default_device
+from mlic_core.training import default_device, predict
 
 Test = Views | Literal["ten, mirrored images", "ten, separate passes"]
 BATCH = 100
@@ -53,6 +54,16 @@ def svm_of(store: Store, experiments: Sequence[Experiment], views: Views) -> Flo
     names = "-".join([store.run(one).name for one in experiments][1:])
     key = f"tested-svm-{views}" + (f"-{names}" if names else "")
     return _kept(store, experiments, key, partial(_svm, store, experiments, views))
+
+
+def at_size(store: Store, experiment: Experiment, size: int) -> Float32[np.ndarray, "images classes"]:
+    """Logits of the trained model on the eval split, with images of `size` pixels a side; otherwise as `scores_of`."""
+    data = replace(experiment.data, size=size)
+
+    def compute() -> Float32[np.ndarray, "images classes"]:
+        return predict(store.model(experiment), open_split(data, data.eval_split)).logits
+
+    return _kept(store, [experiment], f"tested-size-{size}", compute)
 
 
 def _kept(
