@@ -29,6 +29,8 @@ def mode() -> str:
         if asked not in MODES:
             raise InputError(f"MLIC_PROGRESS={asked}: choose bar, line or silent{did_you_mean(asked, MODES)}")
         return asked
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes speaks for all
+        return "silent"
     if "PYTEST_VERSION" in os.environ:  # pytest exports it, and nbval's kernels inherit it
         return "silent"
     return "bar" if not _in_notebook() and sys.stderr.isatty() else "line"

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,12 +13,14 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
+from mlic_core import distributed
 from mlic_core.data.base import MultiLabelDataset
 from mlic_core.errors import InputError
 from mlic_core.features import Features, compute_features
 from mlic_core.images import prepare_images, read_batches
 from mlic_core.losses import restrict_difficult
 from mlic_core.metrics import mean_average_precision
+from mlic_core.models.prediction import Prediction
 from mlic_core.progress import track
 
 CHECKPOINT = "checkpoint.pt"
@@ -31,7 +34,10 @@ class Recipe:
     the first quarter, cosine fall to 0), "step" (times `gamma` after each epoch of `milestones`) or "constant".
     clip: largest norm of the gradient, 0 for none. frozen_norm: BatchNorm keeps its pretrained statistics.
     jitter: strength of the colour jitter in [0, 1). bf16: autocast the forward pass of training to bf16 where the
-    device computes in it; predictions are always fp32.
+    device computes in it; predictions are always fp32. fp16: on a GPU without bf16, fp16 with a scaled loss.
+    accumulate: parts that a batch is cut into to save memory; BatchNorm sees each part alone, and terms of the loss are
+    averaged over them by their numbers of images. compile: let torch.compile make kernels for the forward pass.
+    sync_norm: with several processes on GPUs, BatchNorm takes its statistics over all of them.
     """
 
     epochs: int = 12
@@ -49,9 +55,13 @@ class Recipe:
     flip: bool = True
     jitter: float = 0.2
     bf16: bool = True
+    fp16: bool = False
+    accumulate: int = 1
+    compile: bool = False
+    sync_norm: bool = False
 
     def __post_init__(self):
-        for key in ("epochs", "batch_size"):
+        for key in ("epochs", "batch_size", "accumulate"):
             if getattr(self, key) < 1:
                 raise InputError(f"recipe.{key}={getattr(self, key)}: choose 1 or more")
         for key in ("lr", "head_lr", "weight_decay", "clip"):
@@ -122,6 +132,7 @@ def fit(
     same bits as without the interruption. `monitor` is scored after each epoch, for the history only.
     after_epoch: called with the number of each epoch, from 1, and the model as it is then.
     difficult: how entries with only difficult objects count in the loss: "ignore", "positive" or "negative".
+    Several processes (see `distributed`) share each batch and compute the loss of the whole one; the first one writes.
 
     Raises InputError for unreadable images, FloatingPointError when the loss is not finite.
     """
@@ -135,6 +146,7 @@ def fit(
     stored = _frozen_features(model, dataset, recipe) if cached and is_frozen(model) else None
     checkpoint = folder / CHECKPOINT if folder else None
     history = _resume(checkpoint, model, optimizer)
+    apply, scaler = _applied(model, recipe, "forward" if stored is None else "head"), _scaler(recipe, device)
     batches = -(-len(dataset) // recipe.batch_size)
     steps = _epoch_batches(model, dataset, recipe, seed, first=len(history), stored=stored)
     progress = track(steps, total=recipe.epochs * batches, initial=len(history) * batches, label=label or "training")
@@ -146,8 +158,7 @@ def fit(
             sums = {}
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * recipe.lr_factor(step, batches)
-        apply = model if stored is None else model.head
-        terms = _step(model, apply, optimizer, recipe, inputs, targets[index].to(device))
+        terms = _step(model, apply, optimizer, recipe, scaler, inputs, targets[index].to(device))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value * len(index)
         if batch + 1 == batches:
@@ -155,32 +166,71 @@ def fit(
             progress.note(f"loss {history[-1]['loss']:.3f}")
             if after_epoch is not None:
                 after_epoch(epoch + 1, model)
-            if checkpoint:
+            if checkpoint and distributed.rank() == 0:
                 _save(checkpoint, model, optimizer, history)
     return history
 
 
-def _step(model, apply, optimizer, recipe: Recipe, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    use_bf16 = recipe.bf16 and computes_in_bf16(inputs.device)
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=use_bf16):
-        prediction = apply(inputs, targets)
-    terms = model.loss(prediction, targets)
+def _applied(model: nn.Module, recipe: Recipe, name: str) -> Callable[..., Prediction]:
+    """The model's method `name`, for all processes and compiled where that is asked for."""
+    apply = getattr(model, name) if distributed.world() == 1 else distributed.parallel(model, name, recipe.sync_norm)
+    return torch.compile(apply) if recipe.compile else apply
+
+
+def _scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(device.type, enabled=recipe.fp16 and device.type == "cuda")
+
+
+def _step(model, apply, optimizer, recipe: Recipe, scaler, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """One step of the optimiser; `inputs` are this process's share of the batch, `targets` the whole batch's."""
     optimizer.zero_grad(set_to_none=True)
-    sum(terms.values()).backward()
+    parts = _parts(targets, recipe)
+    own = inputs.split([len(distributed.share(part)) for part in parts])
+    sums: dict[str, Tensor] = {}
+    for given, wanted in zip(own, parts, strict=True):
+        terms = _loss(model, apply, recipe, given, wanted)
+        share = len(wanted) / len(targets)
+        scaler.scale(sum(terms.values()) * (share * distributed.loss_scale(len(wanted)))).backward()
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0) + value.detach() * share
+    scaler.unscale_(optimizer)
     if recipe.clip:
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-    optimizer.step()
-    return {name: value.detach() for name, value in terms.items()}
+    scaler.step(optimizer)
+    scaler.update()
+    return sums
+
+
+def _parts(batch: Tensor, recipe: Recipe) -> tuple[Tensor, ...]:
+    """What is passed through the model at a time: all of a batch, unless gradients are accumulated."""
+    return batch.tensor_split(max(1, min(recipe.accumulate, len(batch) // distributed.world())))
+
+
+def _loss(model, apply, recipe: Recipe, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    with _autocast(recipe, inputs.device):
+        prediction = apply(inputs, distributed.share(targets))
+    return model.loss(distributed.whole(prediction, len(targets)), targets)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    if recipe.bf16 and computes_in_bf16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast(device.type, torch.float16, enabled=recipe.fp16 and device.type == "cuda")
 
 
 def _start_epoch(model: nn.Module, recipe: Recipe, seed: int, epoch: int) -> None:
     # An epoch draws its random numbers from (seed, epoch) alone, so a resumed run needs no generator state.
-    torch.manual_seed(_mix(seed, epoch, 1))
+    torch.manual_seed(_mix(seed, epoch, 1, *_other_process()))
     model.train()
     if recipe.frozen_norm:
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def _other_process() -> tuple[int, ...]:
+    """What other processes than the first one add to a seed, so that each changes its images in its own way."""
+    return (distributed.rank(),) if distributed.rank() else ()
 
 
 def _close_epoch(epoch, sums, count, optimizer, model, monitor) -> dict:
@@ -219,18 +269,20 @@ def predict(model: nn.Module, dataset: MultiLabelDataset, *, batch_size: int = 1
     stored = compute_features(model, dataset) if is_frozen(model) else None
     apply = model if stored is None else model.head
     found: dict[str, list[Tensor]] = {}
-    order = torch.arange(len(dataset)).split(batch_size)
+    order = torch.arange(len(dataset)).split(batch_size)[distributed.rank() :: distributed.world()]
     batches = _inputs(model, dataset, order, stored, device)
     for inputs in track(batches, total=len(order), label=label or "predicting"):
         prediction = apply(inputs)._asdict()
         for name in Scores._fields:
             if prediction[name] is not None:
                 found.setdefault(name, []).append(prediction[name].cpu())
-    return Scores(**{name: _joined(parts) for name, parts in found.items()})
+    shares = distributed.collected(found)
+    return Scores(**{name: _joined([share.get(name, []) for share in shares]) for name in shares[0]})
 
 
-def _joined(parts: list[Tensor]) -> np.ndarray:
-    values = torch.cat(parts)
+def _joined(shares: list[list[Tensor]]) -> np.ndarray:
+    """The batches of all processes, which took them in turn, in the order of the images."""
+    values = torch.cat([batch for turn in zip_longest(*shares) for batch in turn if batch is not None])
     return (values.float() if values.is_floating_point() else values).numpy()
 
 
@@ -254,19 +306,23 @@ def _epoch_batches(model, dataset, recipe: Recipe, seed: int, *, first: int, sto
     for epoch in range(first, recipe.epochs):
         generator = torch.Generator().manual_seed(_mix(seed, epoch, 0))
         order = torch.randperm(len(dataset), generator=generator).split(recipe.batch_size)
-        batches = _inputs(model, dataset, order, stored, device, recipe, generator)
+        if distributed.rank():
+            generator.manual_seed(_mix(seed, epoch, 0, *_other_process()))
+        own = [torch.cat([distributed.share(part) for part in _parts(index, recipe)]) for index in order]
+        batches = _inputs(model, dataset, own, stored, device, recipe, generator)
         for batch, inputs in enumerate(batches):
             yield epoch, batch, inputs, order[batch]
 
 
 def _inputs(model, dataset, order, stored: Features | None, device, recipe=None, generator=None) -> Iterator[Tensor]:
     """Stored features, or images ready for the trunk, in the order of the indices."""
+    place = dict(device=device, dtype=next(model.parameters()).dtype)
     if stored is not None:
-        yield from (stored.batch(index, generator).to(device) for index in order)
+        yield from (stored.batch(index, generator).to(**place) for index in order)
         return
     changes = {} if recipe is None else {"jitter": recipe.jitter, "flip": recipe.flip}
     for images in read_batches(dataset, order):
-        yield prepare_images(images.to(device), model.trunk, generator=generator, **changes)
+        yield prepare_images(images.to(device), model.trunk, generator=generator, **changes).to(**place)
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:
@@ -280,9 +336,10 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, histor
 
 
 def _resume(path: Path | None, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict]:
-    if path is None or not path.is_file():
+    here = path is not None and path.is_file() and distributed.rank() == 0
+    state = distributed.everywhere(torch.load(path, map_location=default_device(), weights_only=True) if here else None)
+    if state is None:
         return []
-    state = torch.load(path, map_location=default_device(), weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return state["history"]

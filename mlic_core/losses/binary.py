@@ -1,5 +1,6 @@
 """Binary cross-entropy: every class is a question of its own."""
 
+import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
@@ -11,9 +12,10 @@ def binary_cross_entropy(
 
     Eq. 9 prints a sum without its minus sign; the mean keeps the learning rate independent of batch and class count.
     """
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     counted = targets >= 0
     # As weights, not by indexing: the number of counted entries stays on the device.
     terms = nn.functional.binary_cross_entropy_with_logits(
-        logits.float(), (targets == 1).float(), counted.float(), reduction="sum"
+        exact, (targets == 1).to(exact), counted.to(exact), reduction="sum"
     )
     return terms / counted.sum().clamp(min=1)

@@ -28,7 +28,7 @@ def global_pool(
 class ClassHead(nn.Module):
     """One linear classifier with two uses: pooled features give the image's scores, single map cells the class maps.
 
-    Always computed in fp32: bf16 scores would tie, and ties change AP and the extent of regions.
+    Always computed in the weights' fp32: bf16 scores would tie, and ties change AP and the extent of regions.
     """
 
     def __init__(self, channels: int, num_classes: int, pooling: Pooling = "gap", gwp_weight: float = 0.5):
@@ -40,11 +40,11 @@ class ClassHead(nn.Module):
     def forward(self, maps: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch classes"]:
         """Logits of the image (MCAR Eq. 1)."""
         with torch.autocast(maps.device.type, enabled=False):
-            return self.linear(global_pool(maps.float(), self.pooling, self.gwp_weight))
+            return self.linear(global_pool(maps.to(self.linear.weight), self.pooling, self.gwp_weight))
 
     def class_maps(
         self, maps: Float[Tensor, "batch channels rows columns"]
     ) -> Float[Tensor, "batch classes rows columns"]:
         """Class activation maps F = WᵀA + b, before the sigmoid (MCAR Eq. 4)."""
         with torch.autocast(maps.device.type, enabled=False):
-            return self.linear(maps.float().permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return self.linear(maps.to(self.linear.weight).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -53,6 +53,7 @@ def run(config, sets, profile, results, eval_only):
 
     With --eval-only the model is trained again only if it is not beside its record, as in a fresh clone.
     Settings come from the profile, then from CONFIG.toml, then from --set.
+    `torchrun --nproc-per-node 2 -m mlic_core run ...` shares every batch among two processes, one for each GPU.
 
     With --eval-only and the FOLDER of a run or an imported checkpoint, the model in it is scored on the data that --set
     names. The folder stays as it is.
@@ -69,8 +70,7 @@ def run(config, sets, profile, results, eval_only):
     experiment = _experiment(profile, flatten(read_toml(Path(config)) if config else {}) | pairs(sets))
     store = Store(_results(results) / profile / "runs")
     if not eval_only:
-        record = store.run(experiment)
-        return print_record(record.name, record.metrics, record.folder)
+        return _train(store, experiment)
     if store.get(experiment) is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
     record, dataset = store.run(experiment), open_splits(experiment.data)["eval"]
@@ -79,6 +79,15 @@ def run(config, sets, profile, results, eval_only):
     print_record(record.name, metrics, record.folder)
     if metrics != record.metrics:
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
+
+
+def _train(store, experiment) -> None:
+    from mlic_core import distributed
+
+    with distributed.processes():
+        record = store.run(experiment)
+        if distributed.rank() == 0:
+            print_record(record.name, record.metrics, record.folder)
 
 
 def _score_folder(folder: Path, chosen: dict) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mlic_core import distributed
 from mlic_core.data import DATASETS, DRAWN
 from mlic_core.errors import InputError
 from mlic_core.models import METHODS
@@ -142,11 +143,15 @@ def _git(*arguments: str) -> str:
 
 
 def device_name() -> str:
-    """The GPU's name, or "cpu" with its number of threads and whether it computes in bf16, which training then uses."""
+    """The GPU's name, or "cpu" with its number of threads and whether it computes in bf16, which training then uses.
+
+    And the number of processes where there are several.
+    """
+    processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
     if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name() + processes
     native = computes_in_bf16(torch.device("cpu"))
-    return f"cpu, {torch.get_num_threads()} threads, {'bf16' if native else 'without bf16'}"
+    return f"cpu, {torch.get_num_threads()} threads, {'bf16' if native else 'without bf16'}{processes}"
 
 
 def peak_memory() -> int | None:

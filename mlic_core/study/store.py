@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from mlic_core import distributed
 from mlic_core.data import MultiLabelDataset
 from mlic_core.errors import InputError
 from mlic_core.images import IN_MEMORY, decode
@@ -62,10 +63,10 @@ class Store:
         Metrics of a stored run that other code computed are computed again from its scores. A second process that
         asks for the same run waits. Raises InputError for missing or broken input, and then leaves nothing behind.
         """
-        if self.get(experiment) is None:
+        if distributed.everywhere(self.get(experiment) is None):
             self._train(experiment)
         record = self.get(experiment)
-        if not record.outdated:
+        if not record.outdated or distributed.rank():
             return record
         with self._exclusive(record.name):
             record = read_record(record.folder)  # another process may have renewed it meanwhile
@@ -77,12 +78,15 @@ class Store:
         for dataset in splits.values():  # a broken file is found before an hour of training
             check_images(dataset)
         with self._exclusive(name):
-            if self.get(experiment):  # by the process that had the lock before
+            # Perhaps by the process that had the lock before.
+            if distributed.everywhere(self.get(experiment) is not None):
                 return
             folder = self.folder / name
             with _fresh_folder(folder):
                 outcome = train(model, experiment, splits, folder)
-                _finish(folder, name, experiment, model, splits["eval"], outcome)
+                if distributed.rank() == 0:
+                    _finish(folder, name, experiment, model, splits["eval"], outcome)
+                distributed.everywhere(None)  # the others wait until it is written
 
     def model(self, experiment: Experiment) -> nn.Module:
         """The trained model of an experiment, in evaluation mode.
@@ -122,6 +126,8 @@ class Store:
         source = experiment_of(read_record(self.folder / name).config, root=experiment.data.root)
         if run_name(source) != name:
             raise InputError(f"trunk.weights={weights}: that run saw other data than there are now; train it again")
+        if distributed.world() > 1 and not (self.folder / name / MODEL).is_file():
+            raise InputError(f"trunk.weights={weights}: that run is stored without its model; train it first, alone")
         self.model(source)  # trains it again where its model was not kept
         return new_model(experiment, num_classes, weights=self.folder / name / MODEL)
 
@@ -144,6 +150,8 @@ class Store:
         return found[0]
 
     def _exclusive(self, name: str):
+        if distributed.rank():  # the first process holds the lock for all
+            return nullcontext()
         return exclusive(self.folder / f".{name}.lock", f"another process is at work on run {name}: waiting for it")
 
 
@@ -209,7 +217,8 @@ def check_images(dataset: MultiLabelDataset) -> None:
 
 def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
     """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
-    spent = _begin(folder, provenance.code_digest(experiment.method.name, experiment.data.name))
+    code = provenance.code_digest(experiment.method.name, experiment.data.name)
+    spent = _begin(folder, code) if distributed.rank() == 0 else 0.0
     begun = time.monotonic()
     history = fit(
         model,
