@@ -173,7 +173,9 @@ def fit(
 
 def _applied(model: nn.Module, recipe: Recipe, name: str) -> Callable[..., Prediction]:
     """The model's method `name`, for all processes and compiled where that is asked for."""
-    apply = getattr(model, name) if distributed.world() == 1 else distributed.parallel(model, name, recipe.sync_norm)
+    apply = model if name == "forward" else getattr(model, name)
+    if distributed.world() > 1:
+        apply = distributed.parallel(model, name, recipe.sync_norm)
     return torch.compile(apply) if recipe.compile else apply
 
 
