@@ -130,7 +130,7 @@ def build_trunk(name: str, weights: str | Path | None = None) -> nn.Module:
     if name not in TRUNKS:
         raise InputError(f"unknown trunk {name!r}{did_you_mean(name, [*TRUNKS, *ALIASES])}")
     trunk = TRUNKS[name]()
-    if weights in (None, "none") or (weights == "pretrained" and not _has_pretraining(name)):
+    if weights in (None, "none") or (weights == "pretrained" and brings_weights(name)):
         return trunk
     state = _state(name, trunk, weights)
     try:
@@ -141,9 +141,9 @@ def build_trunk(name: str, weights: str | Path | None = None) -> nn.Module:
     return trunk
 
 
-def _has_pretraining(name: str) -> bool:
-    """A registered trunk brings its weights itself."""
-    return name.startswith("pictonet-") or name in ("vgg16", "resnet50", "resnet101", "mobilenet_v2")
+def brings_weights(name: str) -> bool:
+    """Whether a trunk was registered by its user, whose factory then gives it its weights."""
+    return not name.startswith("pictonet-") and name not in ("vgg16", "resnet50", "resnet101", "mobilenet_v2")
 
 
 def pictonet_weights(name: str) -> Path:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 def open(profile: str, *, root: str = "", results: str = "") -> "Study":
     """The study with a profile's parameters. root: folder of the data, empty for picto-voc's own place.
-    results: folder of all results, empty for the repository's. Raises InputError for an unknown profile.
+    results: folder of all results, empty for the repository's. A file that MLIC_PLUGIN names is imported first.
+    Raises InputError for an unknown profile, and for a plugin that fails.
     """
     from mlic_core.study.notebook import Study
+    from mlic_core.study.plugins import load_plugin
 
+    load_plugin()
     return Study(profile, root=root, results=results)
 
 

@@ -15,6 +15,17 @@ PROFILE = dict(default=OWN, metavar="NAME", help="Runs of this profile.", show_d
 AMONG = dict(default="", metavar="NAME", help="Look among this profile's runs.", show_default="all")
 
 
+def _use_plugin(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        from mlic_core.study.plugins import use_plugin
+
+        use_plugin(value)
+
+
+PLUGIN = dict(metavar="FILE", callback=_use_plugin, expose_value=False, is_eager=True)
+PLUGIN |= dict(help="Import this Python file first, which may register a trunk of yours.")
+
+
 class Group(click.Group):
     """Wrong input is one sentence on stderr and exit status 2, wherever in a command it is found."""
 
@@ -48,6 +59,7 @@ main.add_command(import_)
 @click.option("--profile", **PROFILE | {"help": "Start from a profile's settings and keep the run among its runs."})
 @click.option("--results", **RESULTS)
 @click.option("--eval-only", is_flag=True, help="Score the stored run's model again.")
+@click.option("--plugin", **PLUGIN)
 def run(config, sets, profile, results, eval_only):
     """Train and score one experiment, or find its stored run.
 
@@ -201,6 +213,7 @@ def submit(name, out, competition, profile, results):
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--run", "name", required=True, metavar="RUN", help="Beginning of a stored run's name, or its folder.")
 @click.option("--out", default="", metavar="DIR", help="Write predictions.csv and pictures of the regions there too.")
+@click.option("--plugin", **PLUGIN)
 @click.option("--profile", **AMONG)
 @click.option("--results", **RESULTS)
 def predict(images, name, out, profile, results):
@@ -237,6 +250,7 @@ def predict(images, name, out, profile, results):
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
 @click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")
+@click.option("--plugin", **PLUGIN)
 @click.option("-p", "parameters", **SET | {"nargs": 2, "metavar": "NAME VALUE", "help": "A notebook's parameter."})
 def reproduce(also, profile, only, jobs, results, data_root, fresh, parameters):
     """Run the notebooks with a profile: figures, tables and runs into results/PROFILE."""
@@ -253,6 +267,7 @@ def reproduce(also, profile, only, jobs, results, data_root, fresh, parameters):
 @click.option("--sample", default=3, show_default=True, metavar="K", help="How many runs, drawn at random.")
 @click.option("--run", "names", multiple=True, metavar="NAME", help="These runs instead; several times.")
 @click.option("--seed", default=0, show_default=True, help="Of the draw.")
+@click.option("--plugin", **PLUGIN)
 @click.option("--profile", default="study", show_default=True, metavar="NAME", help="Among this profile's runs.")
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
