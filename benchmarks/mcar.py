@@ -1,14 +1,10 @@
 """MCAR: from class maps to boxes beside enlarging every map, and what the second stream costs.
 
-Memory is the peak of the bytes in live tensors, counted at every operation by a TorchDispatchMode: the same number on
-each run and machine. What an operation allocates for itself and frees before it ends isn't in it.
+Memory is the peak of the bytes in live tensors (`mlic_core.costs`): the same number on each run and machine.
 Time is that of one thread on both sides: of ours, most is many short operations, which gain nothing from a second.
 """
 
 import math
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache, partial
 from itertools import pairwise
 from time import process_time
@@ -16,57 +12,13 @@ from time import process_time
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks import Benchmark, Figure
+from mlic_core.costs import one_thread, peak_bytes
 from mlic_core.models import build_model, build_trunk
 from mlic_core.models.localization import Rule, localize, select_maps
 
 CLASSES, TOPN, TAU = 80, 4, 0.5  # COCO's classes; §IV-A.1
-
-
-class LiveBytes(TorchDispatchMode):
-    """Bytes in the tensors made inside this context: `now`, and the most there were at once."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.seen: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = [one.untyped_storage()._cdata for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
-        made = func(*args, **(kwargs or {}))
-        for one in tree_leaves(made):
-            if not isinstance(one, Tensor):
-                continue
-            storage = one.untyped_storage()  # shared by views; lives as long as any of its tensors
-            if storage._cdata not in self.seen and storage._cdata not in given:
-                self.seen.add(storage._cdata)
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
-        self.peak = max(self.peak, self.now)
-        return made
-
-    def _freed(self, key: int, size: int) -> None:
-        self.seen.remove(key)
-        self.now -= size
-
-
-def peak_bytes(call: Callable[[], object]) -> int:
-    with LiveBytes() as memory:
-        call()
-    return memory.peak
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def paper_interval(values: list[float], tau: float) -> tuple[int, int]:

@@ -134,13 +134,13 @@ class MCAR(nn.Module):
     ) -> Float[Tensor, "batch regions classes"]:
         """Scores of the regions, -inf for those that are not looked at."""
         if looked is None:
-            return self._passes(crops.flatten(0, 1), len(crops)).unflatten(0, crops.shape[:2])
+            return self.score_regions(crops.flatten(0, 1), len(crops)).unflatten(0, crops.shape[:2])
         scores = crops.new_full((*looked.shape, self.head.linear.out_features), -torch.inf)
         if looked.any():
-            scores[looked] = self._passes(crops[looked], len(crops))
+            scores[looked] = self.score_regions(crops[looked], len(crops))
         return scores
 
-    def _passes(
+    def score_regions(
         self, regions: Float[Tensor, "regions 3 height width"], images: int
     ) -> Float[Tensor, "regions classes"]:
         """Logits of the regions: on a CPU in batches no larger than the images', which is a fifth faster there.
