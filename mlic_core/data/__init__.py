@@ -11,6 +11,7 @@ DATASETS = {
     "picto-voc": "voc", "voc2007": "voc", "voc2012": "voc",
     "picto-coco": "coco", "coco2014": "coco", "coco2017": "coco",
     "nuswide81": "nuswide", "nuswide1000": "nuswide",
+    "csv": "csvfile",
 }  # fmt: skip
 # The module that draws it, for the sets that are drawn here.
 DRAWN = {"picto-voc": "picto", "picto-coco": "picto_coco"}
@@ -19,12 +20,21 @@ DRAWN = {"picto-voc": "picto", "picto-coco": "picto_coco"}
 def load_dataset(name: str, split: str, *, root: str | Path, size: int) -> MultiLabelDataset:
     """Labels of one split, with images read on demand at `size` x `size` pixels.
 
-    `root` is the folder that holds the files of the data set.
+    `root` is the folder that holds the files of the data set. `csv:PATH` is a CSV file of the user's own, relative to
+    `root`; so is `csv` with the file as `root`.
 
     Raises InputError for an unknown name or split, and for files that are missing or malformed, naming them.
     """
+    name, root = resolve(name, root)
     if name not in DATASETS:
         known = ", ".join(DATASETS)
         raise InputError(f"no data set is named {name!r}, only {known}{did_you_mean(name, DATASETS)}")
     source = import_module(f"mlic_core.data.{DATASETS[name]}")
     return source.load(name, split, root=Path(root).expanduser(), size=size)
+
+
+def resolve(name: str, root: str | Path) -> tuple[str, str | Path]:
+    """Name and root of a data set; those of `csv:PATH` are `csv` and the file, so that no name holds a place."""
+    if not name.startswith("csv:"):
+        return name, root
+    return "csv", str(Path(root).expanduser() / Path(name.removeprefix("csv:")).expanduser())

@@ -2,7 +2,7 @@
 
 import click
 
-from mlic_core.errors import InputError
+from mlic_core.errors import InputError, did_you_mean
 from mlic_core.study.show import short
 
 SET = dict(multiple=True, metavar="KEY=VALUE", help="A setting, such as recipe.epochs=3 or method=mcar. Repeatable.")
@@ -16,19 +16,58 @@ def data():
 @data.command("prepare")
 @click.argument("name")
 @click.option("--root", default="", metavar="DIR", help="Folder to write to.  [default: one in data/cache]")
-@click.option("--train", type=int, help="Scenes to train on.")
-@click.option("--val", type=int, help="Scenes to choose by.")
-@click.option("--test", type=int, help="Scenes to score on.")
+@click.option("--from", "archives", default="", metavar="DIR", help="Folder that has the archives: nothing is loaded.")
+@click.option("--train", type=int, help="Scenes to train on, of a drawn set.")
+@click.option("--val", type=int, help="Scenes to choose by, of a drawn set.")
+@click.option("--test", type=int, help="Scenes to score on, of a drawn set.")
 @click.option("--seed", type=int, help="Seed of the drawing.")
 @click.option("--set", "sets", **SET | {"help": "Another field of what is drawn, such as noise=8. Repeatable."})
-def data_prepare(name, root, sets, **sizes):
-    """Draw the data set NAME (picto-voc or picto-coco) unless it is there."""
+@click.pass_context
+def data_prepare(ctx, name, root, archives, sets, **sizes):
+    """Put the data set NAME on disk unless it is there.
+
+    picto-voc and picto-coco are drawn. voc2007, voc2012, coco2014 and coco2017 are downloaded from their authors,
+    verified by size and SHA-256 and unpacked; an interrupted download goes on where it broke off.
+    """
+    from mlic_core.data.download import Interrupted
+    from mlic_core.study.prepare import prepare_published
+
+    chosen = {key: str(value) for key, value in sizes.items() if value is not None} | pairs(sets)
+    if not _is_published(name, archives, chosen):
+        return _draw(name, root, chosen)
+    try:
+        folder = prepare_published(name, root, archives, click.echo)
+    except Interrupted as error:
+        click.echo(f"mlic: {error}", err=True)
+        ctx.exit(1)
+    click.echo(f"{name} is in {short(folder)}; `mlic data check {name} --root {short(folder)}` counts and decodes it")
+    if (folder / "downloads").is_dir():
+        click.echo(f"{short(folder / 'downloads')} is no longer needed")
+
+
+def _is_published(name: str, archives: str, chosen: dict) -> bool:
+    """Whether a set is downloaded, not drawn. Raises InputError for any other, and for options of the other kind."""
+    from mlic_core.data.sources import ON_REQUEST, SOURCES
+    from mlic_core.study.experiments import SPECS
+
+    if name in ON_REQUEST:
+        raise InputError(f"{name}: {ON_REQUEST[name].format(name=name)}")
+    if name not in (*SPECS, *SOURCES):
+        known = [*SPECS, *SOURCES]
+        raise InputError(
+            f"{name}: there is nothing to prepare but {', '.join(known)}{did_you_mean(name, known)}; of another set, "
+            "give the files' folder as data.root"
+        )
+    if name in SOURCES and chosen:
+        raise InputError(f"{next(iter(chosen))}: only {' and '.join(SPECS)} are drawn, {name} is as it was published")
+    if name in SPECS and archives:
+        raise InputError(f"--from: {name} is drawn here and comes from no archive")
+    return name in SOURCES
+
+
+def _draw(name: str, root: str, chosen: dict) -> None:
     from mlic_core.study.experiments import SPECS, from_settings, prepare
 
-    if name not in SPECS:
-        only = " and ".join(SPECS)
-        raise InputError(f"{name}: only {only} are drawn here; of another set, give the files' folder as data.root")
-    chosen = {key: str(value) for key, value in sizes.items() if value is not None} | pairs(sets)
     prefix = f"data.{SPECS[name]}."
     chosen = {prefix + key.removeprefix(prefix): value for key, value in chosen.items()}
     spec = from_settings({"data.name": name, **chosen}).data.spec
@@ -39,24 +78,31 @@ def data_prepare(name, root, sets, **sizes):
 @data.command("check")
 @click.argument("name")
 @click.option("--root", default="", metavar="DIR", help="The data set's folder.")
-@click.option("--split", "splits", multiple=True, help="Split to check.  [default: those that a run uses]")
-def data_check(name, root, splits):
-    """Read every label, image and box of the data set NAME."""
-    from mlic_core.progress import track
-    from mlic_core.study.experiments import from_settings, open_split, open_splits
+@click.option("--split", "splits", multiple=True, help="Split to check.  [default: those published, or of a run]")
+@click.option("--sample", type=click.IntRange(min=0), metavar="N", help="Decode N images a split.  [default: all]")
+@click.pass_context
+def data_check(ctx, name, root, splits, sample):
+    """Read every label, box and image of the data set NAME; csv:PATH for a CSV file.
 
-    chosen = from_settings({"data.name": name, "data.root": root}).data
-    opened = [open_split(chosen, split) for split in splits] or open_splits(chosen).values()
-    for dataset in opened:
-        boxes = 0
-        for index in track(range(len(dataset)), label=f"checking {dataset.split}"):
-            dataset.original(index)
-            boxes += len(dataset.boxes(index)[0]) if dataset.has_boxes else 0
-        present, ignored = (dataset.targets == 1).sum(), (dataset.targets == -1).sum()
-        click.echo(
-            f"{dataset.split}: {len(dataset)} images, {present / len(dataset):.2f} labels an image, "
-            f"{ignored} ignored entries, {boxes if boxes else 'no'} boxes"
-        )
+    Sets that are published are held against their published size. A part of one is fine; the exit status is 1 for
+    more than that, for as many images with other objects, and for images that can't be decoded.
+    """
+    from mlic_core.data.sources import PUBLISHED
+    from mlic_core.study import check
+    from mlic_core.study.experiments import from_settings
+
+    sound, decoded = True, set()
+    for dataset in check.splits_to_check(from_settings({"data.name": name, "data.root": root}).data, splits):
+        found = check.count(dataset, sample, decoded)
+        click.echo(f"{check.describe(dataset.split, found)}\n  labels and ids {dataset.digest()[:12]}")
+        if published := PUBLISHED.get(name, {}).get(dataset.split):
+            line, fits = check.compare(published, found)
+            click.echo(f"  {line}")
+            sound &= fits
+        for message in found.unreadable:
+            click.echo(f"mlic: {message}", err=True)
+        sound &= not found.unreadable
+    ctx.exit(0 if sound else 1)
 
 
 @click.group("import")

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 import torch
 
-from mlic_core.data import DATASETS, MultiLabelDataset, load_dataset, picto, picto_coco
+from mlic_core.data import DATASETS, MultiLabelDataset, load_dataset, picto, picto_coco, resolve
 from mlic_core.data.picto import PictoSpec
 from mlic_core.data.picto_coco import PictoCocoSpec
 from mlic_core.errors import InputError, did_you_mean
@@ -37,6 +37,7 @@ SHORT = ("data", "trunk", "method")  # `method=mcar` is short for `method.name=m
 class Data:
     """Which images a run sees.
 
+    name: of a data set; `csv:PATH`, a CSV file of one's own, becomes `csv` with the file as root.
     root: folder of the data; empty for a drawn set's own place under data/cache. size: side of the input in pixels.
     train, monitor, eval: splits; monitor is scored after each epoch ("" for none), and an empty eval is the set's
     usual one. difficult_*: what a label of which only difficult objects are in view counts as. picto, picto_coco: what
@@ -55,6 +56,8 @@ class Data:
     picto_coco: PictoCocoSpec = field(default_factory=PictoCocoSpec)
 
     def __post_init__(self):
+        for key, value in zip(("name", "root"), resolve(self.name, self.root), strict=True):
+            object.__setattr__(self, key, value)
         if self.name not in DATASETS:
             hint = did_you_mean(self.name, DATASETS) or f"; choose from {', '.join(DATASETS)}"
             raise InputError(f"data.name={self.name}: no such data set{hint}")
@@ -337,6 +340,8 @@ def _open(name: str, root: str, size: int, spec: Spec | None, split: str) -> Mul
         folder = prepare(name, root, spec)
     elif root:
         folder = Path(root).expanduser()
+    elif name == "csv":
+        raise InputError("data.name=csv: name the file too, as in data.name=csv:labels.csv")
     else:
         raise InputError(f"data.root: {name} needs the folder that holds its files; add data.root=FOLDER")
     return load_dataset(name, split, root=folder, size=size)
