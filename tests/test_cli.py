@@ -17,6 +17,7 @@ from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.voc import LABELS
 from mlic_core.metrics import protocol_matrix
 from mlic_core.study import provenance
+from mlic_core.study import experiments
 from mlic_core.study.cli import main
 from mlic_core.study.store import Store
 
@@ -199,6 +200,7 @@ def test_score_of_an_early_run_draws_its_picto_voc_for_the_object_sizes(mlic, st
     (tmp_path / "home/data").mkdir(parents=True)
     (tmp_path / "home/data/published_results.csv").write_text("")
     monkeypatch.setenv("MLIC_HOME", str(tmp_path / "home"))
+    experiments._open.cache_clear()  # another test may have opened that data set
     expected = mlic("score", stored.name, "--results", "results")
     assert "mAP small objects" in expected.stdout
     assert not (tmp_path / "home/data/cache").exists()
@@ -419,7 +421,7 @@ def test_a_failed_attempt_does_not_stand_in_the_way_of_the_next(voc, tmp_path):
     (["reproduce", "--profile", "smoke", "--only", "00", "77"], "no notebook is called '77'"),
     (["reproduce", "--profile", "smoke", "-p", "epohcs", "3"], "-p epohcs: no notebook has this parameter"),
     (["run", "--profile", "quik"], "no profile is named 'quik'"),
-    (["data", "prepare", "voc2012"], "only picto-voc and picto-coco are drawn here"),
+    (["data", "prepare", "imagenet"], "there is nothing to prepare but picto-voc, picto-coco, voc2007"),
     (["data", "prepare", "picto-voc", "--set", "sizes=3"], "unknown setting 'data.picto.sizes'"),
     (["data", "prepare", "picto-voc", "--train", "0"], "need at least one scene"),
     (["data", "prepare", "picto-coco", "--set", "labels=3"], "unknown setting 'data.picto_coco.labels'"),
