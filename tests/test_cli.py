@@ -16,8 +16,7 @@ from PIL import Image
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.voc import LABELS
 from mlic_core.metrics import protocol_matrix
-from mlic_core.study import provenance
-from mlic_core.study import experiments
+from mlic_core.study import experiments, provenance
 from mlic_core.study.cli import main
 from mlic_core.study.store import Store
 
