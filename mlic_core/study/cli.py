@@ -290,11 +290,22 @@ def verify(sample, names, seed, profile, results, data_root):
 
 
 @main.command()
-@click.option("--readme", is_flag=True, required=True, help="Renew the results table of README.md.")
-@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if the table is out of date.")
+@click.option("--profile", default="", metavar="NAME", help="Write the report of this profile's results.")
+@click.option("--readme", is_flag=True, help="Renew the results table of README.md from results/study.")
+@click.option("--check", is_flag=True, help="With --readme: change nothing; exit with 1 if the table is out of date.")
 @click.option("--results", **RESULTS)
-def report(readme, check, results):
-    """Renew what is generated from results/study."""
+def report(profile, readme, check, results):
+    """Renew what is generated from stored results: give --profile NAME or --readme.
+
+    The report is results/NAME/report/index.html, with the profile's tables and figures, its runs and its executed
+    notebooks. It needs no network, and moves with the folder results/NAME.
+    """
+    if bool(profile) == readme or (profile and check):
+        raise InputError("give either --profile NAME, or --readme with or without --check")
+    if profile:
+        from mlic_core.study.page import write_report
+
+        return click.echo(short(write_report(profile, _results(results))))
     from mlic_core.paths import repository_root
     from mlic_core.study.readme import update_readme
 
