@@ -580,7 +580,9 @@ def test_a_run_of_other_code_is_stale(finished, monkeypatch):
 
 
 def record(method="mcar", seed=0, mAP=80.0, code="a", data="picto-voc", scoring="s", **options):
-    usual = {"method.topN": 4, "method.selection": "top", "method.learning": "pair"} if method == "mcar" else {}
+    usual = {"trunk.name": "pictonet-m", "data.size": 112}
+    if method == "mcar":
+        usual |= {"method.topN": 4, "method.tau": 0.5, "method.selection": "top", "method.learning": "pair"}
     chosen = {"data.name": data, "method.name": method, "method.pooling": "gap", "seed": seed, **usual, **options}
     return Record(folder=Path(), name=f"{method}{seed}{mAP}", config=chosen, metrics={"mAP": mAP}, seconds=90.0,
                   peak_memory=1, versions={}, commit=None, dirty=None, device="cpu", code=code,
@@ -670,6 +672,12 @@ def test_the_readme_table_averages_over_seeds():
         "| baseline, GAP | 85.0 | 1 | 1.5 |\n"
         "| MCAR, GWP | 80.0 ± 1.4 | 2 | 1.5 |\n"
     )
+
+
+def test_the_readme_table_keeps_trunks_and_sizes_apart():
+    runs = [record("classifier", mAP=85.0), record("classifier", mAP=60.0, **{"data.size": 64})]
+    runs += [record("classifier", mAP=50.0, **{"trunk.name": "pictonet-s"})]
+    assert results_table(runs).count("\n") == 3 and "| baseline, GAP | 85.0 | 1 | 1.5 |" in results_table(runs)
 
 
 def test_the_readme_table_leaves_out_ablations():

@@ -53,11 +53,15 @@ STEPS = {
 STEPS |= {"method.epsilon": 0.3, "method.epsilon_v": 0.3, "method.lambda_horizontal": 0.05}
 STEPS |= {"method.lambda_vertical": 0.05, "data.size": 128} | ON_BASELINE
 PLAIN = {"method.cell": "paper", "method.order": "frequency", "method.hidden": 128}
-TWO_STREAMS = {"method.name": "mcar", "method.pooling": "gwp", "method.topN": 4}
+WHOLE = {"trunk.name": "pictonet-m", "data.size": 112}  # trained end to end
+SMALLER = WHOLE | {"data.size": 64}
+BASELINE = {"method.name": "classifier"}
+TWO_STREAMS = {"method.name": "mcar", "method.pooling": "gwp", "method.topN": 4, "method.tau": 0.5}
+MCAR = TWO_STREAMS | {"method.selection": "top", "method.learning": "pair"}
 LINES = (
-    Line("baseline, GAP", {"method.name": "classifier", "method.pooling": "gap"}),
-    Line("baseline, GMP", {"method.name": "classifier", "method.pooling": "gmp"}),
-    Line("baseline, GWP", {"method.name": "classifier", "method.pooling": "gwp"}),
+    Line("baseline, GAP", BASELINE | {"method.pooling": "gap"} | WHOLE),
+    Line("baseline, GMP", BASELINE | {"method.pooling": "gmp"} | WHOLE),
+    Line("baseline, GWP", BASELINE | {"method.pooling": "gwp"} | WHOLE),
     Line("linear BCE on the baseline's trunk", {"method.name": "linear", "method.loss": "bce"} | HEADS),
     Line("CNN-RNN without its RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN | {"method.cell": "linear"}),
     Line("CNN-RNN", {"method.name": "cnn_rnn"} | HEADS | PLAIN),
@@ -73,8 +77,10 @@ LINES = (
         "the same with max-margin, at 128 px",
         STEPS | {"method.start": "global", "method.attention": "soft", "method.margin": "mended"},
     ),
-    Line("MCAR, GWP", TWO_STREAMS | {"method.selection": "top", "method.learning": "pair"}),
-    Line("four corner views in its place", TWO_STREAMS | {"method.selection": "corners"}),
+    Line("MCAR, GWP", MCAR | WHOLE),
+    Line("four corner views in its place", TWO_STREAMS | {"method.selection": "corners"} | WHOLE),
+    Line("baseline, GWP, at 64 px", BASELINE | {"method.pooling": "gwp"} | SMALLER),
+    Line("MCAR, GWP, at 64 px", MCAR | SMALLER),
 )
 
 
