@@ -701,9 +701,10 @@ def test_the_readme_table_needs_runs():
 def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkeypatch):
     runs, _ = copied
     shutil.copytree(runs.folder, tmp_path / "results/study/runs")
-    for path in tmp_path.glob("results/study/runs/*/run.json"):  # the table shows MCAR with GWP and four regions alone
-        text = path.read_text().replace('"method.pooling": "gap"', '"method.pooling": "gwp"')
-        path.write_text(text.replace('"method.topN": 2', '"method.topN": 4'))
+    shown = {"method.pooling": "gwp", "method.topN": 4, "trunk.name": "pictonet-m", "data.size": 112}
+    for path in tmp_path.glob("results/study/runs/*/run.json"):  # as settings that the table shows
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"config": content["config"] | shown}))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     assert update_readme(readme, tmp_path / "results", check=True)
