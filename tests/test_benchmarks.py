@@ -35,6 +35,7 @@ def test_names_are_unique_and_begin_with_the_module():
     names = [one.name for one in SMALL]
     assert {"metrics/map/sklearn", "metrics/map/torchmetrics", "metrics/map/loop"} <= set(names)
     assert {"rdar/ten_view/ten_passes", "rdar/ten_view/ten_passes/vgg16", "rdar/ten_view/one_view"} <= set(names)
+    assert {"training/loop/bare", "data/loader/pillow"} <= set(names)
     assert len(set(names)) == len(names)
     assert [name for name in names if not re.fullmatch(r"[a-z_]+/[a-z0-9_-]+/[a-z0-9_-]+(/[a-z\d]+)?", name)] == []
 
