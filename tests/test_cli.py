@@ -454,6 +454,10 @@ def test_a_diverging_run_is_one_sentence_and_a_failure(run, tmp_path):
 def test_report_tells_whether_the_readme_is_up_to_date(mlic, run, root, tmp_path, monkeypatch):
     run()
     shutil.copytree(tmp_path / "results/own", tmp_path / "results/study")
+    for path in tmp_path.glob("results/study/runs/*/run.json"):  # as settings that the table shows
+        content = json.loads(path.read_text())
+        content["config"] |= {"trunk.name": "pictonet-m", "data.size": 112}
+        path.write_text(json.dumps(content))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/published_results.csv").write_text("")
     (tmp_path / "README.md").write_text("<!-- results:begin -->\n<!-- results:end -->\n")
