@@ -18,3 +18,19 @@ def untyped():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def call_mlic():
+    """Calls `mlic` and returns click's result; what no command foresees is raised."""
+    from click.testing import CliRunner
+
+    from mlic_core.study.cli import main
+
+    def call(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call

@@ -10,14 +10,12 @@ import tarfile
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.voc import LABELS
 from mlic_core.metrics import protocol_matrix
 from mlic_core.study import experiments, provenance
-from mlic_core.study.cli import main
 from mlic_core.study.store import Store
 
 TINY = ["trunk=pictonet-s", "trunk.weights=none", "data.size=32", "recipe.epochs=1", "recipe.batch_size=8"]
@@ -31,17 +29,10 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def mlic(tmp_path, monkeypatch):
+def mlic(tmp_path, monkeypatch, call_mlic):
     """Calls `mlic` in an empty folder and returns click's result."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return call_mlic
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from mlic_core.data import archives, csvfile, download, load_dataset
@@ -23,7 +22,6 @@ from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.sources import PUBLISHED, SOURCES, Archive, Figures, Source
 from mlic_core.data.voc import LABELS
 from mlic_core.study import prepare as prepare_module
-from mlic_core.study.cli import main
 from tests.local_server import running
 
 PACKAGE = Path(download.__file__).parents[1]
@@ -38,18 +36,11 @@ def picto(tmp_path_factory):
 
 
 @pytest.fixture
-def mlic(tmp_path, monkeypatch):
-    """Calls `mlic` in an empty folder and returns click's result; what no command foresees is raised."""
+def mlic(tmp_path, monkeypatch, call_mlic):
+    """Calls `mlic` in an empty folder and returns click's result."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def call(*arguments):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return call_mlic
 
 
 def tree(folder):

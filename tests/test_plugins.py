@@ -15,7 +15,7 @@ from mlic_core.models import backbones, build_trunk
 from mlic_core.study import experiments
 from mlic_core.study.cli import main
 from mlic_core.study.experiments import config, experiment_of, from_settings, run_name
-from mlic_core.study.plugins import VARIABLE, load_plugin, use_plugin
+from mlic_core.study.plugins import VARIABLE, load_plugin, use_plugin, weights_digest
 from mlic_core.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def clean(monkeypatch):
     monkeypatch.setattr(backbones, "TRUNKS", backbones.TRUNKS.copy())
     monkeypatch.setattr(experiments, "TRUNKS", backbones.TRUNKS)
     monkeypatch.setenv(VARIABLE, "")
-    experiments._brought.cache_clear()
+    weights_digest.cache_clear()
     yield
     for name in [name for name in sys.modules if name.startswith("mlic_plugin_")]:
         del sys.modules[name]
@@ -67,7 +67,7 @@ def test_the_name_of_a_run_depends_on_the_weights_that_the_trunk_brings(tmp_path
     assert config(first)["trunk.weights"].startswith("sha256:")
     assert run_name(experiment_of(config(first))) == run_name(first) == run_name(from_settings({"trunk": "mine"}))
     state = torch.random.get_rng_state()
-    experiments._brought.cache_clear()
+    weights_digest.cache_clear()
     assert run_name(first) == run_name(from_settings({"trunk": "mine"}))
     assert torch.equal(torch.random.get_rng_state(), state)  # naming draws nothing
     use_plugin(written(tmp_path, "other", 0.2, "other.py"))

@@ -9,17 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import torch
-
 from mlic_core.data import DATASETS, MultiLabelDataset, load_dataset, picto, picto_coco, resolve
 from mlic_core.data.picto import PictoSpec
 from mlic_core.data.picto_coco import PictoCocoSpec
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.models import METHODS
-from mlic_core.models.backbones import ALIASES, TRUNKS, brings_weights, build_trunk, pictonet_weights
+from mlic_core.models.backbones import ALIASES, TRUNKS, brings_weights, pictonet_weights
 from mlic_core.paths import repository_root
 from mlic_core.progress import track
 from mlic_core.study.files import sha256
+from mlic_core.study.plugins import weights_digest
 from mlic_core.study.values import convert
 from mlic_core.training import Recipe
 
@@ -247,7 +246,7 @@ def _weights(trunk: Trunk) -> str:
     if trunk.weights in ("imagenet", "none") or trunk.weights.startswith(("sha256:", RUN)):
         return trunk.weights  # a run's name stands for its settings, so it is the same on every machine
     if trunk.weights == "pretrained" and brings_weights(trunk.name):
-        return f"sha256:{_brought(trunk.name)}"
+        return f"sha256:{weights_digest(trunk.name)}"
     path = Path(trunk.weights).expanduser()
     if trunk.weights == "pretrained":
         path = pictonet_weights(trunk.name)
@@ -259,18 +258,6 @@ def _weights(trunk: Trunk) -> str:
             "give a safetensors file, 'pretrained', 'imagenet', 'none' or 'run:NAME'"
         )
     return f"sha256:{sha256(path)}"
-
-
-@lru_cache
-def _brought(name: str) -> str:
-    """SHA-256 of the weights that a registered trunk's factory gives it; what it draws at random is drawn from 0."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        state = build_trunk(name, "pretrained").state_dict()
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode() + state[key].cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _proposals(given: str) -> str:

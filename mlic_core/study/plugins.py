@@ -3,9 +3,11 @@
 The file is code, and runs as such: give only files that you trust.
 """
 
+import hashlib
 import importlib.util
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from mlic_core.errors import InputError
@@ -43,3 +45,19 @@ def load_plugin() -> None:
     except Exception as error:
         del sys.modules[name]
         raise InputError(f"the plugin {path} failed: {type(error).__name__}: {error}") from error
+
+
+@lru_cache
+def weights_digest(trunk: str) -> str:
+    """SHA-256 of the weights that a registered trunk's factory gives it; what it draws at random is drawn from 0."""
+    import torch
+
+    from mlic_core.models import build_trunk
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = build_trunk(trunk, "pretrained").state_dict()
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode() + state[key].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
