@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import pytest
 
-from mlic_core.study.compare import differences, finding, over_seeds, signed
+from mlic_core.study.compare import differences, over_seeds, signed
 
 
 def test_mean_and_sample_deviation_over_seeds():
@@ -26,7 +25,6 @@ def test_one_seed_has_no_deviation():
 def test_an_undefined_number_stays_undefined():
     cells = over_seeds([None, 80.0], [70.0, 75.0])
     assert math.isnan(cells["mAP"]) and math.isnan(cells["gain"])
-    assert "not defined" in finding("a above b", differences([None, 80.0], [70.0, 75.0]))
 
 
 def test_other_numbers_of_seeds_cannot_be_paired():
@@ -36,18 +34,3 @@ def test_other_numbers_of_seeds_cannot_be_paired():
 
 def test_what_rounds_to_zero_is_no_loss():
     assert signed([0.0, -0.04, -0.06, 1.25]) == "+0.0, +0.0, -0.1, +1.2"
-
-
-@pytest.mark.parametrize(
-    ("gains", "said"),
-    [
-        ([2.0], "one seed"),
-        ([2.0, 1.0, 0.5], "seen in every seed, +1.2 points"),
-        ([2.0, -1.0, 0.5], "undecided, +0.5 points"),
-        ([-2.0, 0.0], "not seen in any seed, -1.0 points"),
-        ([], "not defined"),
-    ],
-)
-def test_a_finding_needs_the_agreement_of_several_seeds(gains, said):
-    sentence = finding("a above b", np.array(gains))
-    assert sentence.startswith("a above b: ") and said in sentence

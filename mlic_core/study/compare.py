@@ -34,18 +34,3 @@ def differences(values: Values, reference: Values) -> np.ndarray:
 def signed(values: npt.ArrayLike) -> str:
     """Numbers to one decimal with their signs: "+1.2, -0.3"; what rounds to zero is "+0.0"."""
     return ", ".join(f"{value:+.1f}" for value in np.round(np.asarray(values, np.float64), 1) + 0.0)
-
-
-def finding(claim: str, gains: npt.ArrayLike) -> str:
-    """What paired differences say about a claim that they are positive, as one sentence.
-
-    One seed decides nothing; several do only if all of them agree.
-    """
-    gains = np.asarray(gains, np.float64)
-    if len(gains) == 0 or np.isnan(gains).any():
-        return f"{claim}: not defined here."
-    if len(gains) == 1:
-        return f"{claim}: {signed(gains)} points in one seed, which leaves the spread between seeds unknown."
-    agreeing = int((gains > 0).sum())
-    verdict = {len(gains): "seen in every seed", 0: "not seen in any seed"}.get(agreeing, "undecided")
-    return f"{claim}: {verdict}, {signed([gains.mean()])} points on average ({signed(gains)})."
