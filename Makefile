@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PROFILE ?= quick
 
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.mlic-installed
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)

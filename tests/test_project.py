@@ -136,3 +136,15 @@ def test_git_ignores(name):
 ])
 def test_git_keeps(name):
     assert git("check-ignore", name, check=False) == ""
+
+
+def test_the_hook_lints_with_the_pinned_ruff():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (rev,) = (repo["rev"] for repo in hooks if repo["repo"].endswith("ruff-pre-commit"))
+    assert f"ruff=={rev.removeprefix('v')}" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob(".github/**/*.yml")), ids=lambda path: path.stem)
+def test_what_github_reads_is_valid_yaml(path):
+    found = yaml.safe_load(path.read_text())
+    assert ("jobs" in found and "run: .ci/run" in path.read_text()) if "workflows" in path.parts else found["body"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlic_core import features
+from mlic_core import diagnosis, features
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
 from mlic_core.features import compute_features
@@ -13,7 +13,7 @@ from mlic_core.metrics import mean_average_precision
 from mlic_core.models import svm
 from mlic_core.study.experiments import from_settings, open_split
 from mlic_core.study.store import Store
-from mlic_core.study.testing import at_size, scores_of, svm_of
+from mlic_core.study.testing import at_size, scores_of, svm_of, true_boxes
 
 TINY = {"trunk": "pictonet-s", "trunk.weights": "none", "recipe.batch_size": 8, "recipe.epochs": 1}
 HEAD = {"method": "rdar", "method.hidden": 8, "method.K": 2}
@@ -143,3 +143,16 @@ def test_another_size_is_the_same_weights_on_larger_images(trained):
     np.testing.assert_allclose(at_size(store, small, 128), expected, atol=1e-5)
     np.testing.assert_allclose(at_size(store, small, 96), store.run(small).scores()["logits"], atol=1e-5)
     assert np.abs(at_size(store, small, 96) - expected).max() > 1e-3
+
+
+def test_true_boxes_are_scored_once_and_then_need_no_model(trained, tmp_path, monkeypatch):
+    _, (small, _) = trained
+    mcar = {"data.root": small.data.root, "data.size": 32, **TINY, "method": "mcar"}
+    store, experiment = Store(tmp_path), from_settings(mcar)
+    expected = diagnosis.true_region_scores(store.model(experiment), open_split(experiment.data, "test"))
+    np.testing.assert_array_equal(true_boxes(store, experiment), expected)
+    monkeypatch.setattr(Store, "model", None)
+    np.testing.assert_array_equal(true_boxes(store, experiment), expected)
+    monkeypatch.setattr("mlic_core.study.provenance.module_digest", lambda *names: f"changed {names}")
+    with pytest.raises(TypeError):  # other code: it asks for the model
+        true_boxes(store, experiment)

@@ -1,4 +1,4 @@
-"""Other ways to score a trained model: at another size; RDAR also by views, scales and an SVM (§5.1, Table 6).
+"""Other ways to score a trained model: at another size, with true boxes; RDAR by views, scales, an SVM (§5.1, Table 6).
 
 What they give is kept in the run's folder, so that a table needs no model.
 """
@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from mlic_core.data import MultiLabelDataset
+from mlic_core.diagnosis import true_region_scores
 from mlic_core.errors import InputError
 from mlic_core.features import compute_features
 from mlic_core.images import prepare_images, read_batches
@@ -66,12 +67,26 @@ def at_size(store: Store, experiment: Experiment, size: int) -> Float32[np.ndarr
     return _kept(store, [experiment], f"tested-size-{size}", compute)
 
 
+def true_boxes(store: Store, experiment: Experiment) -> Float32[np.ndarray, "images classes"]:
+    """`diagnosis.true_region_scores` of the trained model on the eval split; otherwise as `scores_of`."""
+
+    def compute() -> Float32[np.ndarray, "images classes"]:
+        dataset = open_split(experiment.data, experiment.data.eval_split)
+        return true_region_scores(store.model(experiment), dataset)
+
+    return _kept(store, [experiment], "tested-true-boxes", compute, ("mlic_core.diagnosis",))
+
+
 def _kept(
-    store: Store, experiments: Sequence[Experiment], key: str, compute: Callable[[], Float32[np.ndarray, "..."]]
+    store: Store,
+    experiments: Sequence[Experiment],
+    key: str,
+    compute: Callable[[], Float32[np.ndarray, "..."]],
+    modules: Sequence[str] = CODE,
 ) -> Float32[np.ndarray, "..."]:
     """What `compute` gives, from the first run's folder if the same code put it there."""
     records = [store.run(one) for one in experiments]
-    record, code = records[0], " ".join([*(one.code for one in records), provenance.module_digest(*CODE)])
+    record, code = records[0], " ".join([*(one.code for one in records), provenance.module_digest(*modules)])
     path = record.folder / f"{key.replace(', ', '-').replace(' ', '-')}.npz"
     with exclusive(record.folder / ".tested.lock", f"run {record.name} is being scored by another process"):
         try:
