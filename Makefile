@@ -12,7 +12,7 @@ TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter
 
-.PHONY: help study test lab bench clean
+.PHONY: help study test browser lab bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -30,6 +30,11 @@ test: $(STAMP)  ## lint, unit tests, then every notebook against its checked out
 	$(BIN)/python -m pytest -q -n 2
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env \
 		--nbval-kernel-startup-timeout 180 --nbval-cell-timeout 300 notebooks/
+
+browser: export OMP_NUM_THREADS ?= 1
+browser: $(STAMP)  ## install Playwright and axe, then test report and explorer in the system's Chromium
+	$(PIP) -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -q -n 0 tests/test_browser.py
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
