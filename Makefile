@@ -12,7 +12,7 @@ TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter
 
-.PHONY: help study test browser lab bench clean
+.PHONY: help study test browser soak lab bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -35,6 +35,9 @@ browser: export OMP_NUM_THREADS ?= 1
 browser: $(STAMP)  ## install Playwright and axe, then test report and explorer in the system's Chromium
 	$(PIP) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -q -n 0 tests/test_browser.py
+
+soak: $(STAMP)  ## kill, fill, damage and feed broken input for hours, into results/reliability.md
+	@$(BIN)/python -m tests.faults --out results/reliability.md
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks

@@ -132,7 +132,8 @@ def test_git_ignores(name):
 @in_checkout
 @pytest.mark.parametrize("name", [
     "results/study/runs/0123456789ab/run.json", "results/study/runs/0123456789ab/scores.npz",
-    "results/photos/tables/t.csv", "results/bench.json", "data/weights/pictonet-m.safetensors",
+    "results/photos/tables/t.csv", "results/bench.json", "results/reliability.md",
+    "data/weights/pictonet-m.safetensors",
 ])
 def test_git_keeps(name):
     assert git("check-ignore", name, check=False) == ""

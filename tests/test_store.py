@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from sklearn.metrics import average_precision_score
 from mlic_core import study
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
-from mlic_core.study import provenance, report, store
+from mlic_core.study import provenance, report, store, unfinished
 from mlic_core.study.evaluate import evaluate, evaluate_scores, only_of_size, probabilities
 from mlic_core.study.experiments import config, from_settings, run_name
 from mlic_core.study.files import exclusive, write_atomically, write_json
@@ -149,17 +150,68 @@ def test_other_code_does_not_go_on_from_a_checkpoint(tiny, tmp_path):
     folder = tmp_path / run_name(experiment)
     folder.mkdir()
     (folder / "checkpoint.pt").write_bytes(b"made by other code, and not even readable")
-    (folder / store.STAMP).write_text('{"code": "another digest", "seconds": 5.0, "begun": 0.0}')
+    (folder / unfinished.STAMP).write_text('{"code": "another digest", "seconds": 5.0, "begun": 0.0}')
     record = Store(tmp_path).run(experiment)
     assert [row["epoch"] for row in record.history()] == [1, 2]
 
 
 def test_seconds_add_up_over_a_kill(tmp_path):
-    (tmp_path / "checkpoint.pt").write_bytes(b"")
-    os.utime(tmp_path / "checkpoint.pt", (1040.0, 1040.0))
-    write_json(tmp_path / store.STAMP, {"code": "c", "seconds": 7.0, "begun": 1000.0})
-    assert store._begin(tmp_path, "c") == 47.0  # the second attempt came 40 s far, after 7 s of the first
-    assert store._begin(tmp_path, "c") == 47.0  # the third one never reached its first checkpoint
+    with zipfile.ZipFile(tmp_path / "checkpoint.pt", "w") as archive:
+        archive.writestr("data", b"weights")
+    unfinished.write_stamp(tmp_path, "c", 47.0)  # as it stood after the last epoch
+    assert unfinished.begin(tmp_path, "c") == 47.0
+    assert unfinished.begin(tmp_path, "c") == 47.0  # the third attempt: the second reached no checkpoint
+
+
+@pytest.mark.parametrize("far", [-(10**9), 10**9])
+def test_seconds_of_a_resumed_run_do_not_depend_on_the_clock(tmp_path, tiny, monkeypatch, far):
+    def stop(epoch, model):
+        raise KeyboardInterrupt
+
+    keep = unfinished.write_stamp
+    monkeypatch.setattr(unfinished, "write_stamp", lambda *given: keep(*given) or (given[2] > 0 and stop(*given[:2])))
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).run(tiny())
+    monkeypatch.undo()
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + far)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (clock() + far,) * 2)
+    assert 0 < Store(tmp_path).run(tiny()).seconds < 600
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "not a zip"])
+def test_a_broken_checkpoint_is_dropped_and_the_run_starts_over(tiny, tmp_path, damage):
+    experiment = tiny()
+    folder = tmp_path / run_name(experiment)
+    folder.mkdir()
+    model = store.new_model(experiment, 20)
+    torch.save({"model": model.state_dict(), "optimizer": {}, "history": []}, folder / "checkpoint.pt")
+    content = bytearray((folder / "checkpoint.pt").read_bytes())
+    content[len(content) // 2] ^= damage == "flipped"
+    kept = {"flipped": content, "cut": content[:-100], "not a zip": b"zero"}[damage]
+    (folder / "checkpoint.pt").write_bytes(kept)
+    unfinished.write_stamp(folder, provenance.code_digest("classifier", "picto-voc"), 5.0)
+    record, whole = Store(tmp_path).run(experiment), Store(tmp_path / "whole").run(experiment)
+    assert record.seconds < 5
+    for name in ("scores.npz", "model.safetensors", "history.jsonl"):
+        assert (record.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_what_a_kill_at_the_very_end_leaves_is_removed_by_the_next_call(copied, tiny):
+    runs, record = copied
+    for name in ("checkpoint.pt", unfinished.STAMP):
+        (record.folder / name).write_bytes(b"{}")
+    assert runs.run(tiny(method="mcar", **{"method.topN": 2})) == record
+    assert written(record.folder) == ["history.jsonl", "model.safetensors", "run.json", "scores.npz"]
+
+
+def test_the_checkpoint_of_a_model_that_is_trained_again_stays_for_it(copied, tiny):
+    runs, record = copied
+    (record.folder / "model.safetensors").unlink()
+    (record.folder / "checkpoint.pt").write_bytes(b"half of it")
+    runs.run(tiny(method="mcar", **{"method.topN": 2}))
+    assert (record.folder / "checkpoint.pt").is_file()
 
 
 def test_a_second_process_finds_the_run_that_it_waited_for(copied, tiny, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import nbformat
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration
-from mlic_core.study.files import write_atomically
+from mlic_core.study.files import exclusive, write_atomically
 from mlic_core.study.profile import load_profile
 from mlic_core.study.values import convert
 
@@ -238,7 +238,7 @@ def _collect(job: Job, folder: Path, screen: "Screen") -> None:
     failed = target.with_suffix(".failed.ipynb")
     took = f"{job.name:<{screen.width}}  {{}}  {duration(job.seconds):>7}"
     if job.outcome["error"] is None:
-        write_atomically(target, executed.read_bytes())
+        _keep(executed, target)
         failed.unlink(missing_ok=True)
         screen.print(took.format("ok    "))
         return
@@ -246,9 +246,14 @@ def _collect(job: Job, folder: Path, screen: "Screen") -> None:
     message = " ".join(job.outcome["message"].split())
     screen.print(f"{took.format('FAILED')}  {message if kind == 'InputError' else f'{kind}: {message}'}")
     if executed.is_file():
-        write_atomically(failed, executed.read_bytes())
+        _keep(executed, failed)
         where = f", cell [{job.outcome['cell']}]" if job.outcome["cell"] else ""
         screen.print(f"{'':<{screen.width}}  traceback in {_shown(failed)}{where}")
+
+
+def _keep(executed: Path, target: Path) -> None:
+    with exclusive(target.with_name(f".{target.name}.lock")):  # another batch may end the same notebook
+        write_atomically(target, executed.read_bytes())
 
 
 def _summary(done: Sequence[Job], folder: Path, seconds: float) -> int:

@@ -1,5 +1,6 @@
 """`mlic`: run experiments, score them, run the batch. Bodies import what they need, so that --help is quick."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mlic_core.study.cli_outside import SET, data, import_, pairs
 from mlic_core.study.cli_stored import PLUGIN, RESULTS, predict, results_folder, runs, score, submit, verify
 from mlic_core.study.show import print_record, short
 
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 OWN = "own"  # the "profile" of runs made by hand
 PROFILE = dict(default=OWN, metavar="NAME", help="Runs of this profile.", show_default=True)
 
@@ -25,6 +27,12 @@ class Group(click.Group):
             ctx.exit(2)
         except FloatingPointError as error:
             click.echo(f"mlic: {error}", err=True)
+            ctx.exit(1)
+        except OSError as error:  # a full disk, a folder that can't be written, a name that is too long
+            if error.errno not in SYSTEM:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"mlic: {where}{error.strerror}; make room there or choose another place", err=True)
             ctx.exit(1)
 
 

@@ -16,6 +16,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 ATTEMPTS = 2  # the second one if the kernel did not start, as happens when two take the same port
+INJECTED = "injected-parameters"  # papermill's tag of the cell that it adds
 
 
 def main(request: dict[str, Any]) -> None:
@@ -70,6 +71,8 @@ def clean(notebook: nbformat.NotebookNode, replace: dict[str, str], stamp: dict[
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
+        if INJECTED in cell.metadata.get("tags", []):
+            cell.id = INJECTED  # papermill draws another one each time
         cell.source = scrub(cell.source, replace)
         for output in cell.get("outputs", []):
             _clean_output(output, replace)

@@ -28,6 +28,7 @@ EVAL_SPLITS = dict.fromkeys(("picto-voc", "picto-coco", "voc2007", "nuswide81", 
 DRAWERS = {"picto-voc": picto, "picto-coco": picto_coco}  # what draws a data set
 SPECS = {"picto-voc": "picto", "picto-coco": "picto_coco"}  # the field of Data that says what to draw
 Spec = PictoSpec | PictoCocoSpec
+LARGEST = 4096  # pixels a side: one image of that size is 200 MB in fp32
 RUN = "run:"  # `trunk.weights=run:NAME`
 SHORT = ("data", "trunk", "method")  # `method=mcar` is short for `method.name=mcar`
 
@@ -62,6 +63,8 @@ class Data:
             raise InputError(f"data.name={self.name}: no such data set{hint}")
         if self.size < 16:
             raise InputError(f"data.size={self.size}: an input needs at least 16 pixels a side")
+        if self.size > LARGEST:
+            raise InputError(f"data.size={self.size}: an input has at most {LARGEST} pixels a side")
 
     @property
     def eval_split(self) -> str:

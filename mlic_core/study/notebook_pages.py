@@ -54,9 +54,11 @@ def read_notebooks(folder: Path) -> list[Executed]:
     found = []
     for path in sorted(folder.glob("*.ipynb")):
         try:
-            found.append(Executed(path.stem, nbformat.read(path, as_version=4)))
-        except (ValueError, AttributeError, KeyError) as error:  # what nbformat raises for JSON of another kind
-            reason = str(error).splitlines()[0]
+            content = nbformat.read(path, as_version=4)
+            nbformat.validate(content)
+            found.append(Executed(path.stem, content))
+        except Exception as error:  # nbformat raises a dozen kinds for JSON of another kind
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{path} is not a notebook ({reason}); run it again: `mlic reproduce`") from error
     return found
 

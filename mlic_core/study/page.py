@@ -310,7 +310,7 @@ def _settings(record: Record) -> dict[str, str]:
 def _replace(folder: Path, pages: Mapping[str, str]) -> None:
     for name, content in pages.items():
         path = folder / name
-        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+        if not path.is_file() or path.read_bytes() != content.encode():
             write_atomically(path, content)
     for path in (*folder.glob("runs/*.html"), *folder.glob("notebooks/*.html")):
         if path.relative_to(folder).as_posix() not in pages:

@@ -1,8 +1,6 @@
 """A finished run on disk: what its folder holds, and its metrics by the present code."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from mlic_core.study.evaluate import SIZES, evaluate_scores
 from mlic_core.study.experiments import Data, from_settings, open_split
 from mlic_core.study.files import write_json
 
+NEEDED = ("method.name", "data.name", "seed")  # settings by which runs are listed
 ROUNDING = 1e-9  # percent points by which sums may differ between machines
 
 
@@ -82,24 +81,35 @@ class Record:
                 return dict(arrays)
         except FileNotFoundError:
             raise InputError(f"run {self.name} is stored without its scores: {path} is missing; {remedy}") from None
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # zipfile and NumPy raise a dozen kinds for bytes that went wrong
             raise InputError(f"cannot read {path} ({error}); {remedy}") from error
 
     def history(self) -> list[dict[str, float | int]]:
-        """One dict an epoch, as `fit` returns them."""
-        return [json.loads(line) for line in (self.folder / "history.jsonl").read_text().splitlines()]
+        """One dict an epoch, as `fit` returns them. Raises InputError when the file is missing or broken."""
+        path = self.folder / "history.jsonl"
+        try:
+            if text := path.read_text(encoding="utf-8"):
+                return [json.loads(line) for line in text.splitlines()]
+            raise ValueError("it is empty")
+        except (OSError, ValueError, RecursionError) as error:
+            remedy = f"put it back, or remove {self.folder} to train the run again"
+            raise InputError(f"cannot read {path} ({error}); {remedy}") from error
 
 
 def read_record(folder: str | Path) -> Record:
     """A finished run from its folder. Raises InputError if the folder holds none."""
     path = Path(folder) / "run.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Record(folder=Path(folder), **content)
-    except FileNotFoundError:
+        record = Record(folder=Path(folder), **json.loads(path.read_text(encoding="utf-8")))
+        missing = [key for key in NEEDED if key not in record.config]
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
+    if missing or not isinstance(record.config, Mapping) or not isinstance(record.metrics, Mapping):
+        lacks = f"lacks {missing[0]}" if missing else "has no config and metrics"
+        raise InputError(f"{path} is not a run's record (it {lacks}); remove its folder to train the run again")
+    return record
 
 
 def write_record(record: Record) -> None:

@@ -67,14 +67,14 @@ def _save(folder: Path, entry: str, contents: Mapping[str, bytes], caption: str,
         raise InputError(f"{entry!r}: name a figure or table with letters, digits, _ and -")
     runs = list(runs)
     check_codes(runs)
-    for name, content in contents.items():
-        write_atomically(folder / name, content)
-    described = {
-        "caption": caption,
-        "runs": sorted({record.name for record in runs}),
-        "files": {name: f"sha256:{sha256(folder / name)}" for name in contents},
-    }
-    with exclusive(folder / f".{MANIFEST}.lock"):  # notebooks run side by side
+    with exclusive(folder / f".{MANIFEST}.lock"):  # notebooks run side by side, and the same one in two batches
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+        described = {
+            "caption": caption,
+            "runs": sorted({record.name for record in runs}),
+            "files": {name: f"sha256:{sha256(folder / name)}" for name in contents},
+        }
         path = folder / MANIFEST
         manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         write_json(path, dict(sorted((manifest | {entry: described}).items())))

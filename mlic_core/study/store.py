@@ -1,5 +1,6 @@
 """The run store: an experiment is trained once, and its record is found again by the experiment's name."""
 
+import hashlib
 import io
 import json
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mlic_core import distributed
@@ -22,15 +23,14 @@ from mlic_core.errors import InputError
 from mlic_core.images import IN_MEMORY, decode
 from mlic_core.models import activation, build_model, build_trunk
 from mlic_core.progress import duration, say, track
-from mlic_core.study import provenance
+from mlic_core.study import provenance, unfinished
 from mlic_core.study.evaluate import evaluate_scores
 from mlic_core.study.experiments import RUN, Experiment, config, experiment_of, from_settings, open_splits, run_name
-from mlic_core.study.files import exclusive, write_atomically, write_json
+from mlic_core.study.files import exclusive, write_atomically
 from mlic_core.study.record import Record, describe, read_record, renewed, write_record
 from mlic_core.training import CHECKPOINT, fit, predict
 
 MODEL = "model.safetensors"
-STAMP = "checkpoint.json"  # by which code an unfinished run was begun, and how long it took so far
 AGREEMENT = 1.0  # mAP points by which a retrained model may differ on another machine
 
 
@@ -66,9 +66,12 @@ class Store:
         if distributed.everywhere(self.get(experiment) is None):
             self._train(experiment)
         record = self.get(experiment)
-        if not record.outdated or distributed.rank():
+        left_over = (record.folder / MODEL).is_file() and unfinished.is_left(record.folder)
+        if not (record.outdated or left_over) or distributed.rank():
             return record
         with self._exclusive(record.name):
+            if left_over:  # by a process that was killed between its last two steps
+                unfinished.remove(record.folder)
             record = read_record(record.folder)  # another process may have renewed it meanwhile
             return renewed(record, experiment.data) if record.outdated else record
 
@@ -181,27 +184,52 @@ def new_model(experiment: Experiment, num_classes: int, weights: str | Path | No
 def load_model(folder: str | Path) -> nn.Module:
     """The trained model of a run's or an imported folder, in evaluation mode.
 
-    Raises InputError if the folder holds none.
+    Raises InputError if the folder holds none, or a damaged one.
     """
     record = read_record(folder)
     labels = stored_labels(record)
     options = {key: value for key, value in record.config.items() if key.startswith(("method.", "trunk."))}
     experiment = from_settings(options | {"trunk.weights": "none"})
     model = new_model(experiment, len(labels))
-    model.load_state_dict(safetensors.torch.load_file(record.folder / MODEL))
+    path = record.folder / MODEL
+    state = safetensors.torch.load_file(path)
+    if _about(path).get("sha256", digest := _digest(state)) != digest:
+        raise InputError(f"{path} is damaged; remove it, and {_remedy(record)}")
+    model.load_state_dict(state)
     return model.eval()
 
 
 def stored_labels(record: Record) -> tuple[str, ...]:
-    """The names of the classes of a run's model. Raises InputError if the run is stored without its model."""
+    """The names of the classes of a run's model. Raises InputError if the run is stored without its model, or if that
+    is no safetensors file."""
     path = record.folder / MODEL
     if not path.is_file():
-        remedy = "`mlic run --eval-only` trains it again"
-        if record.imported:
-            remedy = f"remove {record.folder} and import {record.imported} again"
-        raise InputError(f"run {record.name} is stored without its model; {remedy}")
+        raise InputError(f"run {record.name} is stored without its model; {_remedy(record)}")
+    try:
+        return tuple(_about(path)["labels"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it, and {_remedy(record)}") from error
+
+
+def _remedy(record: Record) -> str:
+    if record.imported:
+        return f"remove {record.folder} and import {record.imported} again"
+    return "`mlic run --eval-only` trains it again"
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a model's file says of it: `labels` and, except in early ones, `sha256` of its weights."""
     with safe_open(path, "pt") as file:
-        return tuple(json.loads(file.metadata()["labels"]))
+        metadata = file.metadata()
+    return json.loads(metadata["about"]) if "about" in metadata else {"labels": json.loads(metadata["labels"])}
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(f"{key} {state[key].dtype} {tuple(state[key].shape)}".encode())
+        digest.update(state[key].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_images(dataset: MultiLabelDataset) -> None:
@@ -218,18 +246,25 @@ def check_images(dataset: MultiLabelDataset) -> None:
 def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
     """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
     code = provenance.code_digest(experiment.method.name, experiment.data.name)
-    spent = _begin(folder, code) if distributed.rank() == 0 else 0.0
+    spent = unfinished.begin(folder, code) if distributed.rank() == 0 else 0.0
     begun = time.monotonic()
-    history = fit(
-        model,
-        splits["train"],
-        experiment.recipe,
-        seed=experiment.seed,
-        difficult=experiment.data.difficult_train,
-        monitor=splits.get("monitor"),
-        folder=folder,
-        label=f"{experiment.method.name} seed {experiment.seed}",
-    )
+
+    def keep_seconds(*_: object) -> None:
+        if distributed.rank() == 0:
+            unfinished.write_stamp(folder, code, spent + time.monotonic() - begun)
+
+    with unfinished.full_disk_said():
+        history = fit(
+            model,
+            splits["train"],
+            experiment.recipe,
+            seed=experiment.seed,
+            difficult=experiment.data.difficult_train,
+            monitor=splits.get("monitor"),
+            folder=folder,
+            label=f"{experiment.method.name} seed {experiment.seed}",
+            after_epoch=keep_seconds,
+        )
     how = experiment.data.difficult_eval, activation(experiment.method.name, experiment.method.options)
     scores, metrics = score(model, splits["eval"], *how)
     seconds = spent + time.monotonic() - begun
@@ -252,23 +287,6 @@ def score(
         arrays["steps"] = scores.steps.astype(np.float16)  # else they would be most of what is kept of a run
     arrays |= {"largest": dataset.largest_objects()} if dataset.has_boxes else {}
     return arrays, evaluate_scores(arrays, difficult, activation)
-
-
-def _begin(folder: Path, code: str) -> float:
-    """Seconds that went into the checkpoint of a killed run, 0 without one; drops a checkpoint of other code.
-
-    Otherwise half of a run would be unlike the `code` of its record.
-    """
-    checkpoint, stamp, spent = folder / CHECKPOINT, folder / STAMP, 0.0
-    if checkpoint.is_file():
-        before = json.loads(stamp.read_text()) if stamp.is_file() else {"code": None}
-        if before["code"] == code:
-            spent = before["seconds"] + max(0.0, checkpoint.stat().st_mtime - before["begun"])
-        else:
-            say(f"the unfinished run {folder.name} was begun by other code: starting over")
-            checkpoint.unlink()
-    write_json(stamp, {"code": code, "seconds": spent, "begun": time.time()})
-    return spent
 
 
 def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, dataset, outcome: dict) -> None:
@@ -294,24 +312,20 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
         scoring=provenance.scoring_digest(),
     )
     write_record(record)
-    _remove_checkpoint(folder)
+    unfinished.remove(folder)
     say(f"run {name}: {describe(record)}, {duration(record.seconds)}")
 
 
 def save_model(folder: Path, model: nn.Module, labels: tuple[str, ...]) -> None:
-    """Write a model and the names of its classes into a run's folder."""
+    """Write a model, the names of its classes and a checksum into a run's folder."""
     state = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     # One entry of metadata: the order of several would change from run to run.
-    write_atomically(folder / MODEL, safetensors.torch.save(state, {"labels": json.dumps(labels)}))
-
-
-def _remove_checkpoint(folder: Path) -> None:
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    (folder / STAMP).unlink(missing_ok=True)
+    about = json.dumps({"labels": labels, "sha256": _digest(state)})
+    write_atomically(folder / MODEL, safetensors.torch.save(state, {"about": about}))
 
 
 def _must_agree(record: Record, metrics: Mapping[str, Any]) -> None:
-    _remove_checkpoint(record.folder)
+    unfinished.remove(record.folder)
     stored, new = record.metrics["mAP"], metrics["mAP"]
     if stored != new and (stored is None or new is None or abs(stored - new) > AGREEMENT):
         cause = "other code" if record.stale else "another machine or other versions"

@@ -7,6 +7,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from mlic_core.errors import InputError
 
+# What Python raises for text that is no literal: too deep, too large, or none at all.
+UNREADABLE = (TypeError, ValueError, SyntaxError, OverflowError, RecursionError, MemoryError)
+LONGEST = 200  # characters of a wrong value that a message repeats
 WORDS = {"true": True, "false": False, "none": None}
 
 
@@ -18,8 +21,17 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     """
     try:
         return _convert(value, kind)
-    except (TypeError, ValueError, SyntaxError):
-        raise InputError(f"{key}={value}: expected {describe(kind)}") from None
+    except UNREADABLE:
+        raise InputError(f"{key}={_shown(value)}: expected {describe(kind)}") from None
+
+
+def _shown(value: Any) -> str:
+    """The value, or its beginning; an integer of thousands of digits has no text at all."""
+    try:
+        text = str(value)
+    except ValueError:
+        return "(a number of thousands of digits)"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def describe(kind: Any) -> str:
@@ -61,7 +73,7 @@ def _first_that_fits(value: Any, kinds: tuple) -> Any:
     for kind in sorted(kinds, key=lambda kind: kind is str):  # text fits anything, so it comes last
         try:
             return _convert(value, kind)
-        except (TypeError, ValueError, SyntaxError):
+        except UNREADABLE:
             continue
     raise ValueError
 

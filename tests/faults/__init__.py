@@ -1,0 +1,1 @@
+"""Faults on purpose: killed processes, full disks, flipped bits and broken input. `python -m tests.faults --help`."""
