@@ -52,9 +52,9 @@ def regions_by_method(
 
     A label has one number and colour in all columns; what they mean stands below the first.
     """
-    height, below = (side + 0.24) * len(images) + 0.2, 0.2
-    figure, axes = new_figure(len(images), len(columns), size=(side * len(columns) + 0.1, height))
-    figure.get_layout_engine().set(h_pad=0.11, rect=(0, below / height, 1, 1 - below / height))
+    size = (side * len(columns) + 0.1, (side + 0.24) * len(images) + 0.2)
+    figure, axes = new_figure(len(images), len(columns), size=size)
+    figure.get_layout_engine().set(h_pad=0.11)
     first = [list(dict.fromkeys(boxes.labels)) for boxes in next(iter(columns.values()))]
     for column, (name, found) in zip(axes.T, columns.items(), strict=True):
         for i, (axis, image, boxes) in enumerate(zip(column, images, found, strict=True)):
@@ -64,7 +64,8 @@ def regions_by_method(
             draw_boxes(axis, Boxes(boxes.xyxy, texts), colors)
     for axis, labels in zip(axes[:, 0], first, strict=True):
         text = "   ".join(f"{i} {label}" for i, label in enumerate(labels, 1))
-        axis.text(0, -0.04, text, va="top", fontsize=7.5, transform=axis.transAxes).set_in_layout(False)
+        note = axis.text(0, -0.04, text, va="top", fontsize=7.5, transform=axis.transAxes)
+        note.set_in_layout(axis is axes[-1, 0])  # the others stand between the rows
     return figure
 
 
