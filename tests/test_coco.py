@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlic_core import plots
 from mlic_core.data import coco, load_dataset
 from mlic_core.errors import InputError
+from mlic_core.study.experiments import from_settings
+from mlic_core.study.store import Store
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "COCO_Tiny"
 needs_real_images = pytest.mark.skipif(not REAL.is_dir(), reason="the real images are not beside the repository")
@@ -204,3 +207,27 @@ def test_real_labels_are_those_of_the_annotations():
     dataset = load(REAL, "coco2017", "val")
     found = [{dataset.labels[column] for column in np.flatnonzero(row)} for row in dataset.targets]
     assert dict(zip(dataset.ids, found, strict=True)) == expected
+
+
+@needs_real_images
+def test_real_images_are_trained_on_scored_and_drawn_with_their_boxes(tmp_path):
+    """Two steps of the baseline; the drawing has one rectangle for each box, where the annotation says."""
+    experiment = from_settings({
+        "data.name": "coco2017", "data.root": str(REAL), "data.size": 32, "trunk.name": "pictonet-s",
+        "trunk.weights": "none", "recipe.epochs": 1, "recipe.batch_size": 40,
+    })  # fmt: skip
+    record = Store(tmp_path).run(experiment)
+    arrays, dataset = record.scores(), load(REAL, "coco2017", "val")
+    assert arrays["logits"].shape == (80, 80) and tuple(arrays["ids"]) == dataset.ids
+    shown = (dataset.targets == 1).any(0)
+    assert record.metrics["classes"] == shown.sum() and 0 < record.metrics["mAP"] < 100
+    assert [label for label, ap in record.metrics["AP"].items() if ap is None] == list(np.array(dataset.labels)[~shown])
+    index = int((dataset.targets == 1).sum(1).argmax())
+    (boxes, classes), image = dataset.boxes(index), dataset.original(index)
+    names = [dataset.labels[label] for label in classes]
+    figure = plots.contact_sheet([image], ["val"], columns=1, boxes=[plots.Boxes(boxes, names)])
+    drawn = np.array([patch.get_bbox().bounds for patch in figure.axes[0].patches])  # x, y, width and height
+    content = json.loads((REAL / "annotations/instances_val2017.json").read_text())
+    wanted = [entry["bbox"] for entry in content["annotations"]
+              if entry["image_id"] == int(dataset.ids[index]) and not entry["iscrowd"]]  # fmt: skip
+    np.testing.assert_allclose(sorted(drawn.tolist()), sorted(wanted), atol=0.01)  # pixels

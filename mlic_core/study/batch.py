@@ -67,16 +67,21 @@ def reproduce(
     0: all completed; 2: every failure was wrong input; 1: another failure. Everything that can be checked is checked
     before the first notebook starts. Raises InputError for an unknown profile, notebook or parameter.
     """
-    about = load_profile(profile).about
+    chosen = load_profile(profile)
+    if chosen.notebooks == () and not only:
+        raise InputError(
+            f"no notebook is for profile {profile}: `mlic estimate --profile {profile}` lists its experiments, "
+            f"`mlic run --profile {profile} --experiment NAME` trains one"
+        )
     home = repository_root()
     common = {
         "profile": profile,
         "root": str(Path(data_root).expanduser().resolve()) if data_root else "",
         "results": str(Path(results).expanduser().resolve()) if results else "",
     }
-    waiting = plan(find_notebooks(home / "notebooks", only), common, parameters or {})
+    waiting = plan(find_notebooks(home / "notebooks", only or chosen.notebooks or ()), common, parameters or {})
     folder = Path(common["results"] or home / "results") / profile
-    print(f"{profile}: {about}\n{len(waiting)} notebooks into {_shown(folder)}", flush=True)
+    print(f"{profile}: {chosen.about}\n{len(waiting)} notebooks into {_shown(folder)}", flush=True)
     if fresh:
         _remove_runs(folder / "runs")
     begun = time.monotonic()

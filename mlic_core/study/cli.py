@@ -13,6 +13,7 @@ from mlic_core.study.show import print_record, short
 
 SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
 OWN = "own"  # the "profile" of runs made by hand
+TFLOPS = "Speed to reckon hours with: what the machine sustains in training, in 10^12 operations a second."
 PROFILE = dict(default=OWN, metavar="NAME", help="Runs of this profile.", show_default=True)
 
 
@@ -53,10 +54,11 @@ for command in (data, import_, runs, score, submit, predict, verify):
 @click.argument("config", required=False, metavar="[CONFIG.toml|FOLDER]")
 @click.option("--set", "sets", **SET)
 @click.option("--profile", **PROFILE | {"help": "Start from a profile's settings and keep the run among its runs."})
+@click.option("--experiment", "named", default="", metavar="NAME", help="One of the profile's list; its trunk first.")
 @click.option("--results", **RESULTS)
 @click.option("--eval-only", is_flag=True, help="Score the stored run's model again.")
 @click.option("--plugin", **PLUGIN)
-def run(config, sets, profile, results, eval_only):
+def run(config, sets, profile, named, results, eval_only):
     """Train and score one experiment, or find its stored run.
 
     With --eval-only the model is trained again only if it is not beside its record, as in a fresh clone.
@@ -75,10 +77,10 @@ def run(config, sets, profile, results, eval_only):
     from mlic_core.study.profile import flatten, read_toml
     from mlic_core.study.store import Store, score
 
-    experiment = _experiment(profile, flatten(read_toml(Path(config)) if config else {}) | pairs(sets))
+    *before, experiment = _lineage(profile, named, flatten(read_toml(Path(config)) if config else {}) | pairs(sets))
     store = Store(results_folder(results) / profile / "runs")
     if not eval_only:
-        return _train(store, experiment)
+        return _train(store, [*before, experiment])
     if store.get(experiment) is None:
         raise InputError("--eval-only: no run with these settings is stored; leave --eval-only away to train it")
     record, dataset = store.run(experiment), open_splits(experiment.data)["eval"]
@@ -89,13 +91,14 @@ def run(config, sets, profile, results, eval_only):
         click.echo("these numbers differ from the stored ones, which stay as they are", err=True)
 
 
-def _train(store, experiment) -> None:
+def _train(store, experiments) -> None:
     from mlic_core import distributed
 
     with distributed.processes():
-        record = store.run(experiment)
-        if distributed.rank() == 0:
-            print_record(record.name, record.metrics, record.folder)
+        for experiment in experiments:
+            record = store.run(experiment)
+            if distributed.rank() == 0:
+                print_record(record.name, record.metrics, record.folder)
 
 
 def _score_folder(folder: Path, chosen: dict) -> None:
@@ -103,6 +106,32 @@ def _score_folder(folder: Path, chosen: dict) -> None:
     from mlic_core.study.record import read_record
 
     print_record(read_record(folder).name, score_folder(folder, chosen), folder)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--profile", default="paper", show_default=True, help="Of this profile's experiments.")
+@click.option("--data-root", default="", metavar="DIR", help="Folder of the data.  [default: counts as published]")
+@click.option("--tflops", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help=TFLOPS)
+@click.option("--plugin", **PLUGIN)
+def estimate(names, profile, data_root, tflops):
+    """What experiments that a profile lists will take: work, time, memory and disk. Trains nothing.
+
+    Memory is that of a training step in fp32; under bf16 it is about half, and recipe.accumulate divides it. Reading
+    and decoding images is not in the time.
+    """
+    from mlic_core.study.estimate import estimate, extent, planned
+    from mlic_core.study.notebook import Study
+
+    study = Study(profile, root=data_root)
+    experiments = {name: planned(study, name) for name in names or study.profile.experiments}
+    width = max(map(len, experiments), default=0)
+    click.echo(f"{'':{width}}   px  epochs  batch  images    PFLOP    hours  memory GB  cache GB")
+    for name, one in experiments.items():
+        found = estimate(one, *extent(one.data))
+        how = f"{one.data.size:4} {one.recipe.epochs:7} {one.recipe.batch_size:6} {found.images:7}"
+        takes = f"{found.work / 1e15:8.1f} {found.work / tflops / 3.6e15:8.1f}"
+        click.echo(f"{name:{width}} {how} {takes} {found.memory / 1e9:10.1f} {found.cache / 1e9:9.1f}")
 
 
 @main.command()
@@ -123,7 +152,7 @@ def pretrain(name, out, pictures, epochs):
 
 @main.command()
 @click.argument("also", nargs=-1, metavar="[NN]...")
-@click.option("--profile", default="quick", show_default=True, help="smoke, quick or study.")
+@click.option("--profile", default="quick", show_default=True, help="smoke, quick, study or photos.")
 @click.option("--only", multiple=True, metavar="NN ...", help="Only these notebooks, by number or name.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Notebooks at a time.  [default: 2]")
 @click.option("--results", **RESULTS)
@@ -167,11 +196,19 @@ def report(profile, readme, check, results):
     sys.exit(1 if differed and check else 0)
 
 
-def _experiment(profile: str, chosen: dict):
+def _lineage(profile: str, named: str, chosen: dict) -> list:
+    """The experiment that is asked for, the last, after those that its trunk needs."""
     from mlic_core.study.experiments import from_settings
     from mlic_core.study.notebook import Study
+    from mlic_core.study.values import convert
 
     if profile == OWN:
-        return from_settings(chosen)
+        if named:
+            raise InputError(f"--experiment {named}: name the profile that lists it, as in --profile paper")
+        return [from_settings(chosen)]
+    study = Study(profile, root=str(chosen.get("data.root", "")))
+    if named:
+        seed = chosen.pop("seed", None)
+        return study.lineage(named, seed=None if seed is None else convert("seed", seed, int), **chosen)
     method = chosen.pop("method", None) or chosen.pop("method.name", "classifier")
-    return Study(profile).experiment(method, **chosen)
+    return [study.experiment(method, **chosen)]

@@ -88,13 +88,15 @@ def data_check(ctx, name, root, splits, sample):
     more than that, for as many images with other objects, and for images that can't be decoded.
     """
     from mlic_core.data.sources import PUBLISHED
-    from mlic_core.study import check
+    from mlic_core.study import check, subset
     from mlic_core.study.experiments import from_settings
 
     sound, decoded = True, set()
     for dataset in check.splits_to_check(from_settings({"data.name": name, "data.root": root}).data, splits):
         found = check.count(dataset, sample, decoded)
         click.echo(f"{check.describe(dataset.split, found)}\n  labels and ids {dataset.digest()[:12]}")
+        if listed := subset.listed_as(dataset):
+            click.echo(f"  the images of data/splits/{listed}")
         if published := PUBLISHED.get(name, {}).get(dataset.split):
             line, fits = check.compare(published, found)
             click.echo(f"  {line}")
@@ -103,6 +105,18 @@ def data_check(ctx, name, root, splits, sample):
             click.echo(f"mlic: {message}", err=True)
         sound &= not found.unreadable
     ctx.exit(0 if sound else 1)
+
+
+@data.command("subset")
+@click.argument("name")
+@click.option("--root", required=True, metavar="DIR", help="Folder of VOC 2012.")
+@click.option("--out", required=True, metavar="DIR", help="Where to: a folder that is not there.")
+def data_subset(name, root, out):
+    """Make a devkit of the images that data/splits/NAME lists; they stay where they are, under links."""
+    from mlic_core.study.subset import make_subset
+
+    sizes = make_subset(name, root, out)
+    click.echo(f"{name}: {', '.join(f'{count} {split}' for split, count in sizes.items())} images in {out}")
 
 
 @click.group("import")

@@ -71,6 +71,29 @@ class Study:
             chosen["data.root"] = self.root
         return from_settings(chosen | settings)
 
+    def named(self, name: str, *, seed: int | None = None, **settings: Any) -> Experiment:
+        """An experiment that the profile lists, changed by dotted settings. Raises as `lineage` does."""
+        return self.lineage(name, seed=seed, **settings)[-1]
+
+    def lineage(self, name: str, *, seed: int | None = None, **settings: Any) -> list[Experiment]:
+        """An experiment that the profile lists, changed by dotted settings, and before it those that its trunk needs.
+
+        Raises InputError for a name that the profile lacks, and as `from_settings` does.
+        """
+        chosen = self.listed(name)
+        below, method = chosen.pop("trunk.of", None), chosen.pop("method.name")
+        before = self.lineage(below, seed=seed) if below else []
+        trunk_of = before[-1] if before else None
+        return [*before, self.experiment(method, seed=seed, trunk_of=trunk_of, **(chosen | settings))]
+
+    def listed(self, name: str) -> dict[str, Any]:
+        """The settings of an experiment as the profile lists it. Raises InputError for a name that it lacks."""
+        if name not in self.profile.experiments:
+            hint = did_you_mean(name, self.profile.experiments)
+            hint = hint or f"; it lists {', '.join(self.profile.experiments) or 'none'}"
+            raise InputError(f"profile {self.profile.name} lists no experiment {name!r}{hint}")
+        return dict(self.profile.experiments[name])
+
     def dataset(self, split: str, **settings: Any) -> MultiLabelDataset:
         """One split of the profile's data, e.g. "test"."""
         return open_split(self.experiment("classifier", **settings).data, split)

@@ -9,19 +9,23 @@ from typing import Any
 
 from mlic_core.errors import InputError, did_you_mean
 
-KEYS = ("about", "seeds", "settings", "methods", "sweeps")
+KEYS = ("about", "seeds", "notebooks", "settings", "methods", "experiments", "sweeps")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """about: what it is for, and how long it takes where. seeds: of the repeated runs. settings: dotted, for all runs;
-    methods: more of them for one method. sweeps: lists that the notebooks go through, by name."""
+    """about: what it is for, and how long it takes where. seeds: of the repeated runs. notebooks: numbers of those that
+    are for this profile, None for all. settings: dotted, for all runs; methods: more of them for one method.
+    experiments: more of them by the name of an experiment, with its `method.name`; `trunk.of` names another one, whose
+    trunk it takes. sweeps: lists that the notebooks go through, by name."""
 
     name: str
     about: str
     seeds: tuple[int, ...]
+    notebooks: tuple[str, ...] | None
     settings: Mapping[str, Any]
     methods: Mapping[str, Mapping[str, Any]]
+    experiments: Mapping[str, Mapping[str, Any]]
     sweeps: Mapping[str, tuple]
 
 
@@ -44,8 +48,10 @@ def load_profile(name: str) -> Profile:
         name=name,
         about=table["about"],
         seeds=tuple(table["seeds"]),
+        notebooks=tuple(table["notebooks"]) if "notebooks" in table else None,
         settings=flatten(table.get("settings", {})),
         methods={method: flatten(chosen) for method, chosen in table.get("methods", {}).items()},
+        experiments={listed: flatten(chosen) for listed, chosen in table.get("experiments", {}).items()},
         sweeps={sweep: tuple(values) for sweep, values in table.get("sweeps", {}).items()},
     )
 
