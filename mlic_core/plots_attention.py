@@ -52,9 +52,9 @@ def regions_by_method(
 
     A label has one number and colour in all columns; what they mean stands below the first.
     """
-    size = (side * len(columns) + 0.1, (side + 0.24) * len(images) + 0.2)
+    size = (side * len(columns) + 0.1, (side + 0.38) * len(images) + 0.2)
     figure, axes = new_figure(len(images), len(columns), size=size)
-    figure.get_layout_engine().set(h_pad=0.11)
+    figure.get_layout_engine().set(h_pad=0.18)
     first = [list(dict.fromkeys(boxes.labels)) for boxes in next(iter(columns.values()))]
     for column, (name, found) in zip(axes.T, columns.items(), strict=True):
         for i, (axis, image, boxes) in enumerate(zip(column, images, found, strict=True)):
@@ -63,7 +63,8 @@ def regions_by_method(
             texts, colors = [str(number + 1) for number in numbers], [to_hex(f"C{number % 7}") for number in numbers]
             draw_boxes(axis, Boxes(boxes.xyxy, texts), colors)
     for axis, labels in zip(axes[:, 0], first, strict=True):
-        text = "   ".join(f"{i} {label}" for i, label in enumerate(labels, 1))
+        named = [f"{i} {label}" for i, label in enumerate(labels, 1)]
+        text = "\n".join("   ".join(named[i : i + 2]) for i in range(0, len(named), 2))
         note = axis.text(0, -0.04, text, va="top", fontsize=7.5, transform=axis.transAxes)
         note.set_in_layout(axis is axes[-1, 0])  # the others stand between the rows
     return figure
