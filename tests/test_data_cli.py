@@ -504,9 +504,10 @@ def test_targets_of_the_real_devkit_are_those_of_a_plain_parse():
 @needs_real_images
 def test_a_part_of_the_real_voc_is_called_so(mlic):
     code, lines, _ = check(mlic, "voc2012", "--root", REAL / "VOCdevkit", "--sample", 3)
-    assert code == 0 and lines[6].startswith("trainval: 2592 images, 1.32 labels an image, 192 ignored entries, no")
-    assert lines[8] == "  a part of the published set: 2,592 of 11,540 images"
-    assert [line.split(":")[0] for line in lines[::3]] == ["train", "val", "trainval"]
+    assert code == 0 and lines[8].startswith("trainval: 2592 images, 1.32 labels an image, 192 ignored entries, no")
+    assert lines[10] == "  a part of the published set: 2,592 of 11,540 images"
+    assert [line.split(":")[0] for line in lines[::4]] == ["train", "val", "trainval"]
+    assert [lines[2], lines[6]] == [f"  the images of data/splits/photos/{split}.txt" for split in ("train", "val")]
 
 
 @needs_real_images

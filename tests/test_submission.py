@@ -32,7 +32,8 @@ def store(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         ids = np.array([f"2008_{number:06d}" for number in range(IMAGES)])
         np.savez_compressed(folder / "scores.npz", logits=logits, targets=targets, ids=ids, labels=np.array(labels))
-        config = {"data.name": data, "data.eval": split, "trunk.weights": weights}
+        config = {"method.name": "classifier", "seed": 0, "data.name": data, "data.eval": split}
+        config |= {"trunk.weights": weights}
         rest = dict(seconds=1.0, peak_memory=None, versions={}, commit=None, dirty=None, device="cpu", code="")
         content = {"name": folder.name, "config": config, "metrics": {}, **rest}
         (folder / "run.json").write_text(json.dumps(content))

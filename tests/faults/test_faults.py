@@ -381,7 +381,7 @@ def test_the_command_line_says_in_a_sentence_that_there_is_no_room(call_mlic, mo
     def fail(*given):
         raise error
 
-    monkeypatch.setattr(cli, "_experiment", fail)
+    monkeypatch.setattr(cli, "_lineage", fail)
     result = call_mlic("run")
     assert result.exit_code == status and result.stderr.startswith(said) and result.stderr.count("\n") == 1
 
@@ -390,6 +390,6 @@ def test_another_error_of_the_system_shows_where_it_came_from(call_mlic, monkeyp
     def fail(*given):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(cli, "_experiment", fail)
+    monkeypatch.setattr(cli, "_lineage", fail)
     with pytest.raises(OSError, match="Input/output"):
         call_mlic("run")
