@@ -12,7 +12,7 @@ TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter
 
-.PHONY: help study test browser soak lab bench clean
+.PHONY: help study test browser soak lab bench licences sbom audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -44,6 +44,16 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 
 bench: $(STAMP)  ## time our code beside its peers into results/bench.json and bench.md
 	@$(BIN)/python -m benchmarks
+
+licences: $(STAMP)  ## list the licences of the dependencies in results/licences.md
+	@$(BIN)/python workflow/supply.py licences results/licences.md
+
+sbom: $(STAMP)  ## write a CycloneDX bill of materials of the environment to sbom.json
+	@$(BIN)/python workflow/supply.py sbom sbom.json
+
+audit: $(STAMP)  ## look the pinned versions up among known vulnerabilities, where the index has them
+	$(PIP) pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:  ## remove .venv, results/smoke, results/quick and tool caches; downloads and other results stay
 	rm -rf .venv results/smoke results/quick build *.egg-info .pytest_cache .ruff_cache .hypothesis

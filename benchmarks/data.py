@@ -1,22 +1,29 @@
-"""Reading photographs: the loader with its worker processes beside Pillow alone on the same cores."""
+"""Reading photographs: the loader beside Pillow alone and with draft mode, and where the time goes, stage by stage."""
 
+import copy
+import io
 import os
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
+from time import perf_counter
 from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from torchvision.transforms.v2 import functional
 
-from benchmarks import Benchmark
+from benchmarks import Benchmark, Figure
 from mlic_core import images
 from mlic_core.data.base import MultiLabelDataset
+from mlic_core.models import build_trunk
 
 BATCH = 32
+HALF = 112  # px: half of 224, so that the photographs may be decoded at half of their sides
 
 
 class Photographs(MultiLabelDataset):
@@ -41,9 +48,17 @@ def photographs(count: int, size: int) -> Photographs:
     return Photographs(count, size)
 
 
-def ours(count: int, size: int) -> np.ndarray:
+@cache
+def photographs_in_draft_mode(count: int, size: int) -> Photographs:
+    """The same files."""
+    dataset = copy.copy(photographs(count, size))
+    dataset.draft = True
+    return dataset
+
+
+def ours(count: int, size: int, source=photographs) -> np.ndarray:
     """Mean colour of each image, as the loader reads sets that don't fit into memory."""
-    dataset = photographs(count, size)
+    dataset = source(count, size)
     with mock.patch.object(images, "IN_MEMORY", 0):
         batches = images.read_batches(dataset, torch.arange(count).split(BATCH))
         return np.concatenate([batch.float().mean((2, 3)).numpy() for batch in batches])
@@ -67,3 +82,52 @@ def bench_loader(scale: float = 1) -> list[Benchmark]:
     about = f"{count} JPEG files of 500 x 375 decoded and resized to {size} px, on {os.cpu_count()} cores: Pillow alone"
     sides = partial(ours, count, size), partial(pillow, count, size)
     return [Benchmark("data/loader/pillow", about, *sides, tolerance=1.0, goal=0.8)]
+
+
+def bench_draft(scale: float = 1) -> list[Benchmark]:
+    count, size = (800, HALF) if scale >= 1 else (8, 32)
+    about = f"{count} JPEG files of 500 x 375 brought to {size} px, in draft mode: the loader with draft mode off"
+    sides = partial(ours, count, size, photographs_in_draft_mode), partial(ours, count, size)
+    return [Benchmark("data/loader/whole", about, *sides, tolerance=2.0)]
+
+
+def stages(count: int, size: int) -> dict[str, Callable[[int], object]]:
+    """What happens to image i, one thing after the other; each takes what the one before it gives."""
+    dataset, draft = photographs(count, size), photographs_in_draft_mode(count, size)
+    contents = [dataset.image_path(i).read_bytes() for i in range(count)]
+    whole = functional.pil_to_tensor(dataset.original(0))
+    small, trunk = torch.zeros(1, 3, size, size, dtype=torch.uint8), build_trunk("pictonet-s", "none")
+    changes = dict(jitter=0.2, flip=True, generator=torch.Generator().manual_seed(0))
+    return {
+        "read": lambda i: dataset.image_path(i).read_bytes(),
+        "decode": lambda i: Image.open(io.BytesIO(contents[i])).convert("RGB"),
+        "decode/draft": lambda i: draft.original(i, size),
+        "resize": lambda i: functional.resize(whole, [size, size], antialias=True),
+        "change": lambda i: images.prepare_images(small, trunk, **changes),
+    }
+
+
+def rate(name: str, count: int, size: int) -> float:
+    """Images a second of one stage, on one core."""
+    act, threads = stages(count, size)[name], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = perf_counter()
+        for index in range(count):
+            act(index)
+        return count / (perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def bench_stages(scale: float = 1) -> list[Figure]:
+    count, size = (200, HALF) if scale >= 1 else (4, 32)
+    about = {
+        "read": "a JPEG file of 500 x 375 from the system's cache",
+        "decode": "decode it to RGB",
+        "decode/draft": f"read and decode it at half of its sides, for {size} px",
+        "resize": f"bring it to {size} px",
+        "change": f"colour jitter, mirror and normalisation at {size} px, by itself",
+    }
+    return [Figure(f"data/stage/{name}", f"{text}, on one core", "images/s", partial(rate, name, count, size))
+            for name, text in about.items()]  # fmt: skip

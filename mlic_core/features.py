@@ -2,14 +2,17 @@
 
 A file holds one view (plain or mirrored) of one data set's images through one trunk. Its name is a hash of the images'
 files, the input's size, the trunk's weights and what the trunk answers to a probe, so that other weights, other code
-or other images are never taken for these.
+or other images are never taken for these. Behind the array a file ends in a CRC-32.
 """
 
 import hashlib
 import os
 import shutil
+import struct
+import zlib
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from mlic_core.paths import repository_root
 from mlic_core.progress import say, track
 
 VIEWS = ("plain", "mirrored")
+END = struct.Struct("<I")  # how a file ends
 
 
 class Features(NamedTuple):
@@ -70,15 +74,34 @@ def _view(model: nn.Module, dataset: MultiLabelDataset, view: str) -> np.ndarray
 
 
 def _stored(path: Path) -> np.ndarray | None:
-    """The file's array; None, and the file removed, where it is absent or cut short."""
+    """The file's array; None, and the file removed, where it is absent, cut short or changed."""
     try:
+        status = path.stat()
+        _verify(path, status.st_size, status.st_mtime_ns)
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, OSError):
-        say(f"{path.name} in the feature cache is broken: computing it again")
+        say(f"{path.name} in the feature cache is broken or without a checksum: computing it again")
         path.unlink()
         return None
+
+
+@lru_cache(maxsize=256)  # a run opens its files after every epoch
+def _verify(path: Path, size: int, modified: int) -> None:
+    """Read a file through. Raises ValueError if it is not as it was written."""
+    with open(path, "rb") as file:
+        checksum = _checksum(file, size - END.size)
+        if file.read() != END.pack(checksum):
+            raise ValueError(f"{path} was changed")
+
+
+def _checksum(file: IO[bytes], size: int) -> int:
+    """CRC-32 of the next `size` bytes."""
+    checksum = 0
+    while size > 0 and (block := file.read(min(size, 2**22))):
+        checksum, size = zlib.crc32(block, checksum), size - len(block)
+    return checksum
 
 
 def _fill(path: Path, model: nn.Module, dataset: MultiLabelDataset, view: str) -> None:
@@ -86,19 +109,24 @@ def _fill(path: Path, model: nn.Module, dataset: MultiLabelDataset, view: str) -
     shape = (len(dataset), *_probe(model, dataset).shape[1:])
     _announce(path, shape, dataset, view)
     partial = path.with_suffix(".partial")
-    array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
     order = torch.arange(len(dataset)).split(100)
-    for index, images in zip(
-        track(order, label=f"features of {dataset.split}"), read_batches(dataset, order), strict=True
-    ):
-        images = prepare_images(images.to(device), model.trunk)
-        images = images.flip(3) if view == "mirrored" else images
-        array[index.numpy()] = model.features(images, *_given(model, dataset, index, view)).float().cpu().numpy()
-    array.flush()
-    del array
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    batches = zip(track(order, label=f"features of {dataset.split}"), read_batches(dataset, order), strict=True)
+    try:
+        with open(partial, "wb+") as file:  # not a memory map: where the disk is full, writing to one ends the process
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            for index, images in batches:
+                images = prepare_images(images.to(device), model.trunk)
+                images = images.flip(3) if view == "mirrored" else images
+                features = model.features(images, *_given(model, dataset, index, view))
+                file.write(features.float().cpu().contiguous().numpy().tobytes())
+            size = file.tell()
+            file.seek(0)
+            file.write(END.pack(_checksum(file, size)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _given(model: nn.Module, dataset: MultiLabelDataset, index: Tensor, view: str = "plain") -> tuple[Tensor, ...]:
@@ -131,7 +159,8 @@ def _probe(model: nn.Module, dataset: MultiLabelDataset) -> Tensor:
 
 
 def _key(model: nn.Module, dataset: MultiLabelDataset) -> str:
-    parts = hashlib.sha256(f"{dataset.digest()} {dataset.size} {model.feature_kind}".encode())
+    drafted = " draft" * dataset.draft
+    parts = hashlib.sha256(f"{dataset.digest()} {dataset.size} {model.feature_kind}{drafted}".encode())
     for index in range(len(dataset)):  # not the pixels: reading them all would cost more than a small trunk
         status = os.stat(dataset.image_path(index))
         parts.update(f"{status.st_size} {status.st_mtime_ns}".encode())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mlic_core import distributed
 from mlic_core.data.base import MultiLabelDataset
+from mlic_core.divergence import check_losses, check_weights
 from mlic_core.errors import InputError
 from mlic_core.features import Features, compute_features
 from mlic_core.images import prepare_images, read_batches
@@ -24,6 +25,7 @@ from mlic_core.models.prediction import Prediction
 from mlic_core.progress import track
 
 CHECKPOINT = "checkpoint.pt"
+LOOK = 50  # steps between two looks at the losses
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def fit(
     difficult: how entries with only difficult objects count in the loss: "ignore", "positive" or "negative".
     Several processes (see `distributed`) share each batch and compute the loss of the whole one; the first one writes.
 
-    Raises InputError for unreadable images, FloatingPointError when the loss is not finite.
+    Raises InputError for unreadable images; FloatingPointError when a loss is not finite, with the ids of its batch,
+    and when a weight is not. The checkpoint before that is kept.
     """
     device = default_device()
     model.to(device, memory_format=torch.channels_last)
@@ -151,6 +154,7 @@ def fit(
     steps = _epoch_batches(model, dataset, recipe, seed, first=len(history), stored=stored)
     progress = track(steps, total=recipe.epochs * batches, initial=len(history) * batches, label=label or "training")
     sums: dict[str, Tensor] = {}
+    unseen: list[tuple[Tensor, Tensor]] = []  # losses that were not looked at, and the images
     for epoch, batch, inputs, index in progress:
         step = epoch * batches + batch
         if batch == 0:
@@ -161,6 +165,10 @@ def fit(
         terms = _step(model, apply, optimizer, recipe, scaler, inputs, targets[index].to(device))
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value * len(index)
+        unseen.append((sum(terms.values()), index))
+        if len(unseen) == LOOK or batch + 1 == batches:
+            check_losses(*zip(*unseen, strict=True), dataset.ids, epoch + 1)
+            unseen.clear()
         if batch + 1 == batches:
             history.append(_close_epoch(epoch, sums, len(dataset), optimizer, model, monitor))
             progress.note(f"loss {history[-1]['loss']:.3f}")
@@ -238,8 +246,7 @@ def _other_process() -> tuple[int, ...]:
 def _close_epoch(epoch, sums, count, optimizer, model, monitor) -> dict:
     means = {name: (total / count).item() for name, total in sums.items()}
     loss = sum(means.values())
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the loss is {loss} in epoch {epoch + 1}; lower recipe.lr or set recipe.clip")
+    check_weights(model, epoch + 1)
     record = {"epoch": epoch + 1, "loss": loss, **means, "lr": optimizer.param_groups[0]["lr"]}
     if monitor is not None:
         scores = predict(model, monitor).logits

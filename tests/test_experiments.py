@@ -10,7 +10,7 @@ from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.data.picto_coco import PictoCocoSpec
 from mlic_core.errors import InputError
 from mlic_core.study import experiments
-from mlic_core.study.experiments import Experiment, config, from_settings, run_name, settings
+from mlic_core.study.experiments import Experiment, config, from_settings, open_splits, run_name, settings
 from mlic_core.study.values import convert
 
 SIZES = {"data.picto.train": 6, "data.picto.val": 3, "data.picto.test": 3, "data.picto.side": 64}
@@ -121,6 +121,13 @@ def test_a_name_changes_with_every_setting_that_matters(name):
     changes = [{}, {"seed": 1}, {"method": "mcar"}, {"method": "mcar", "method.topN": 2}, {"recipe.lr": 0.5},
                {"trunk": "pictonet-s"}, {"data.size": 64}, {"data.eval": "val"}, {"data.difficult_train": "positive"}]
     assert len({name(**change) for change in changes}) == len(changes)
+
+
+def test_draft_mode_is_part_of_a_name_and_reaches_the_images(name, root):
+    assert name(**{"data.draft": "false"}) == name() != name(**{"data.draft": "true"})
+    for draft in (False, True):
+        splits = open_splits(from_settings({"data.root": root, **NO_WEIGHTS, "data.draft": draft}).data)
+        assert {split.draft for split in splits.values()} == {draft}
 
 
 def test_a_name_does_not_change_with_a_default_written_out_or_an_alias(name):

@@ -1,13 +1,15 @@
 """Features of a frozen trunk: the cache on disk, and training on it beside training through the trunk."""
 
+import io
 import multiprocessing
+import zlib
 
 import numpy as np
 import pytest
 import torch
 
 from mlic_core import features as module
-from mlic_core.data import load_dataset, picto
+from mlic_core.data import load_dataset, picto, scenes
 from mlic_core.errors import InputError
 from mlic_core.features import Features, compute_features
 from mlic_core.images import decode, prepare_images
@@ -105,16 +107,62 @@ def test_other_weights_pooling_size_or_images_are_not_taken_for_these(train, roo
         path = copy / "VOCdevkit" / "VOC2012" / "JPEGImages"
         first, second = sorted(path.glob("train_*.jpg"))[:2]
         first.write_bytes(second.read_bytes())
+        (copy / scenes.CHECKSUMS).unlink()  # or it would be refused
         dataset = load_dataset("picto-voc", "train", root=copy, size=48)
     after = np.array(compute_features(other, dataset).plain)
     assert not np.array_equal(before, after)
 
 
-def test_a_broken_file_is_computed_again(train, folder):
+@pytest.mark.parametrize("damage", [
+    lambda content: content[:500], lambda content: content[:-4], lambda content: content[:3], lambda content: b"",
+    lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],  # in the last row
+    lambda content: content[:130] + bytes([content[130] ^ 128]) + content[131:],  # in the first one
+    lambda content: content[:-1] + bytes([content[-1] ^ 4]), lambda content: content + b"\0",
+])  # fmt: skip
+def test_a_broken_file_is_computed_again(train, folder, monkeypatch, damage):
     whole = np.array(compute_features(linear(), train).plain)
     [path] = folder.glob("*.npy")
-    path.write_bytes(path.read_bytes()[:500])
+    right = path.read_bytes()
+    path.write_bytes(damage(right))
+    said = []
+    monkeypatch.setattr(module, "say", said.append)
     np.testing.assert_array_equal(np.array(compute_features(linear(), train).plain), whole)
+    assert path.read_bytes() == right and f"{path.name} in the feature cache is broken" in said[0]
+
+
+def test_a_whole_file_is_read_through_once(train, monkeypatch):
+    compute_features(linear(), train)
+    calls, checksum = [], module._checksum
+    monkeypatch.setattr(module, "_checksum", lambda file, size: calls.append(size) or checksum(file, size))
+    for _ in range(3):
+        compute_features(linear(), train)
+    assert calls == [128 + 40 * 96 * 4]
+
+
+def test_features_are_an_array_of_numpy_with_their_checksum_behind_it(train, folder):
+    stored = np.array(compute_features(linear(), train).plain)
+    [path] = folder.glob("*.npy")
+    content = path.read_bytes()
+    assert int.from_bytes(content[-4:], "little") == zlib.crc32(content[:-4])
+    np.testing.assert_array_equal(np.load(io.BytesIO(content[:-4])), stored)
+
+
+def test_a_disk_that_fills_up_is_the_systems_error_and_leaves_nothing(train, folder, monkeypatch):
+    def full(file, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_checksum", full)
+    with pytest.raises(OSError, match="No space left"):
+        compute_features(linear(), train)
+    assert {path.suffix for path in folder.iterdir()} == {".lock"}
+
+
+def test_features_of_images_in_draft_mode_are_not_taken_for_those_of_whole_ones(train, root, folder):
+    drafted = load_dataset("picto-voc", "train", root=root, size=48)
+    drafted.draft = True
+    compute_features(linear(), train)
+    compute_features(linear(), drafted)
+    assert len(list(folder.glob("*.npy"))) == 2
 
 
 def test_an_interrupted_writer_leaves_nothing_that_is_taken_for_whole(train, folder, monkeypatch):

@@ -4,12 +4,13 @@ import hashlib
 import platform
 import re
 import sys
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mlic_core.data import glyphs, load_dataset, picto
+from mlic_core.data import glyphs, load_dataset, picto, picto_coco, scenes
 from mlic_core.errors import InputError
 
 SMALL = picto.PictoSpec(train=6, val=3, test=4, side=96)
@@ -37,6 +38,36 @@ def test_labels_and_boxes_have_a_known_digest(prepared):
 )
 def test_pictures_have_a_known_digest(prepared):
     assert files_digest(prepared, "*.jpg") == "33879bbc1bc15da1"
+
+
+def test_checksums_are_those_of_the_pictures(prepared):
+    found = scenes.read_checksums(prepared)
+    assert found == {path.name: zlib.crc32(path.read_bytes()) for path in prepared.rglob("*.jpg")}
+    assert load_dataset("picto-voc", "val", root=prepared, size=48).checksums == found
+    assert load_dataset("voc2012", "val", root=prepared, size=48).checksums == {}
+
+
+@pytest.mark.parametrize("name", ["picto-voc", "picto-coco"])
+def test_a_picture_that_is_not_as_it_was_drawn_is_refused(tmp_path, name):
+    module = {"picto-voc": picto, "picto-coco": picto_coco}[name]
+    spec = {"picto-voc": SMALL, "picto-coco": picto_coco.PictoCocoSpec(train=2, val=2, test=2, side=64)}[name]
+    module.prepare(tmp_path / "set", spec)
+    first, second = sorted((tmp_path / "set").rglob("train_*.jpg"))[:2]
+    first.write_bytes(second.read_bytes())
+    dataset = load_dataset(name, "train", root=tmp_path / "set", size=48)
+    dataset.read(1)
+    with pytest.raises(InputError, match=r"train_000000\.jpg: it is not as it was drawn; remove the data set, to have"):
+        dataset.read(0)
+    (tmp_path / "set" / scenes.CHECKSUMS).unlink()  # as of a set that was drawn before there were any
+    load_dataset(name, "train", root=tmp_path / "set", size=48).read(0)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3"])
+def test_broken_checksums_are_named(tmp_path, content):
+    picto.prepare(tmp_path / "set", SMALL)
+    (tmp_path / "set" / scenes.CHECKSUMS).write_text(content)
+    with pytest.raises(InputError, match=r"checksums\.json.*; remove .*set, to have it drawn again"):
+        load_dataset("picto-voc", "train", root=tmp_path / "set", size=48)
 
 
 def test_the_same_specification_gives_the_same_bytes(prepared, tmp_path):

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from mlic_core import study
+from mlic_core import study, training
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
 from mlic_core.study import provenance, report, store, unfinished
@@ -488,6 +488,7 @@ def test_a_truncated_image_leaves_nothing_behind(devkit, tmp_path, split):
 
 def test_large_sets_are_checked_image_by_image(devkit, tmp_path, monkeypatch):
     monkeypatch.setattr(store, "IN_MEMORY", 0)
+    (devkit / "checksums.json").unlink()
     image = devkit / "VOCdevkit/VOC2012/JPEGImages/test_000011.jpg"
     Image.new("RGB", (64, 64)).save(image, "PNG")  # readable, whatever its name says
     store.check_images(store.open_splits(from_settings({"data.root": str(devkit), **TINY}).data)["eval"])
@@ -500,6 +501,20 @@ def test_a_diverged_run_leaves_nothing_behind(tiny, tmp_path):
     with pytest.raises(FloatingPointError, match=r"lower recipe\.lr"):
         Store(tmp_path).run(tiny(**{"recipe.lr": 1e30, "recipe.head_lr": 1e30, "recipe.clip": 0.0}))
     assert written(tmp_path) == []
+
+
+def test_a_run_that_diverges_after_a_good_epoch_keeps_its_checkpoint(tiny, tmp_path, monkeypatch):
+    def check(model, epoch):
+        if epoch == 2:
+            raise FloatingPointError("a weight is not finite")
+
+    monkeypatch.setattr(training, "check_weights", check)
+    with pytest.raises(FloatingPointError):
+        Store(tmp_path).run(tiny(**{"recipe.epochs": 3}))
+    assert sorted(Path(name).name for name in written(tmp_path)) == ["checkpoint.json", "checkpoint.pt"]
+    monkeypatch.undo()
+    [left] = Store(tmp_path).unfinished()
+    assert Store(tmp_path).run(tiny(**{"recipe.epochs": 3})).name == left
 
 
 def test_an_impossible_option_leaves_nothing_behind(tiny, tmp_path):

@@ -7,16 +7,18 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mlic_core import training as module
 from mlic_core.data import load_dataset, picto
 from mlic_core.data.transforms import LUMA, color_jitter, random_flip
 from mlic_core.errors import InputError
-from mlic_core.images import decode, prepare_images
+from mlic_core.images import decode, prepare_images, read_batches
 from mlic_core.models import build_model, build_trunk
 from mlic_core.training import Recipe, computes_in_bf16, fit, predict
 
@@ -157,9 +159,74 @@ def test_history_holds_loss_terms_and_is_plain_json(train_set):
     assert 0 <= record["monitor_mAP"] <= 100
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_epoch(train_set):
+class Poisoned(torch.nn.Module):
+    """A classifier whose loss is not finite, or whose gradient isn't, at one step, counted from 0."""
+
+    def __new__(cls, at, value=float("nan"), gradient=False):
+        model = new_model("classifier")
+        model.steps, usual = 0, model.loss
+
+        def loss(prediction, targets):
+            model.steps += 1
+            if model.steps - 1 != at:
+                return usual(prediction, targets)
+            if gradient:  # zero, with the gradient 1 / 0
+                return {"bce": (prediction.logits * 0).sum().sqrt()}
+            return {"bce": usual(prediction, targets)["bce"] * value}
+
+        model.loss = loss
+        return model
+
+
+def order_of(train_set, monkeypatch):
+    """The ids of each batch of two epochs of six, as a training reads them."""
+    seen = []
+    model = new_model("classifier")
+    monkeypatch.setattr(module, "read_batches", lambda *given: seen.extend(given[1]) or read_batches(*given))
+    fit(model, train_set, SHORT, seed=0)
+    monkeypatch.undo()
+    return [[train_set.ids[i] for i in index.tolist()] for index in seen]
+
+
+SHORT = Recipe(epochs=2, batch_size=4, bf16=False)
+
+
+@pytest.mark.parametrize(("value", "look"), [(float("nan"), 50), (float("inf"), 1), (-float("inf"), 4)])
+@pytest.mark.parametrize("step", [0, 7, 11])
+def test_a_loss_that_is_not_finite_stops_with_its_batch_and_keeps_the_checkpoint(
+    train_set, tmp_path, monkeypatch, step, value, look
+):
+    batches = order_of(train_set, monkeypatch)
+    monkeypatch.setattr(module, "LOOK", look)
+    with pytest.raises(FloatingPointError) as stop:
+        fit(Poisoned(step, value), train_set, SHORT, seed=0, folder=tmp_path)
+    names = ", ".join(batches[step])
+    assert f"the loss is {value} in epoch {step // 6 + 1} over the images {names}; lower recipe.lr" in str(stop.value)
+    assert (tmp_path / "checkpoint.pt").is_file() == (step >= 6)
+    if step >= 6:  # the one after the first epoch, which went well
+        state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        assert [row["epoch"] for row in state["history"]] == [1]
+        assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_the_loss_is_looked_at_before_the_end_of_an_epoch(train_set, monkeypatch):
+    monkeypatch.setattr(module, "LOOK", 2)
+    model = Poisoned(2)
+    with pytest.raises(FloatingPointError):
+        fit(model, train_set, SHORT, seed=0)
+    assert model.steps == 4
+
+
+def test_weights_that_are_not_finite_are_never_kept(train_set, tmp_path):
+    recipe = replace(SHORT, clip=0.0)
+    with pytest.raises(FloatingPointError, match=r"trunk.* is not finite after epoch 1; lower recipe\.lr"):
+        fit(Poisoned(5, gradient=True), train_set, recipe, seed=0, folder=tmp_path)
+    assert not list(tmp_path.glob("checkpoint.*"))
+
+
+def test_a_learning_rate_that_is_far_too_large_is_named_as_the_remedy(train_set):
     recipe = Recipe(epochs=1, batch_size=4, lr=1e30, head_lr=1e30, clip=0.0, bf16=False)
-    with pytest.raises(FloatingPointError, match="epoch 1; lower recipe"):
+    with pytest.raises(FloatingPointError, match=r"in epoch 1 over the images .*; lower recipe"):
         fit(new_model("classifier"), train_set, recipe, seed=0)
 
 

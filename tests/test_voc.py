@@ -156,6 +156,36 @@ def test_damaged_image_is_named(devkit, damage):
         dataset.read(1)
 
 
+@pytest.mark.parametrize(("least", "size"), [
+    (0, (800, 600)), (601, (800, 600)), (600, (800, 600)), (300, (400, 300)), (299, (400, 300)), (150, (200, 150)),
+    (75, (100, 75)), (10, (100, 75)),
+])  # fmt: skip
+def test_draft_mode_halves_the_sides_while_both_keep_as_many_pixels(devkit, least, size):
+    Image.new("RGB", (800, 600)).save(devkit / "VOCdevkit/VOC2012/JPEGImages/000001.jpg")
+    assert load(devkit).original(0, least).size == size
+
+
+def test_draft_mode_leaves_other_files_than_jpeg_whole_and_turns_what_is_turned(devkit):
+    path = devkit / "VOCdevkit/VOC2012/JPEGImages/000001.jpg"
+    Image.new("RGB", (800, 600)).save(path, "PNG")
+    assert load(devkit).original(0, 16).size == (800, 600)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600)).save(path, "JPEG", exif=exif)
+    assert load(devkit).original(0, 300).size == (300, 400)
+
+
+def test_draft_mode_is_off_unless_asked_for_and_gives_nearly_the_same_image(devkit):
+    shades = np.linspace(0, 255, 800 * 600 * 3).reshape(600, 800, 3).astype(np.uint8)
+    Image.fromarray(shades).save(devkit / "VOCdevkit/VOC2012/JPEGImages/000001.jpg", quality=95)
+    whole, draft = load(devkit, size=64), load(devkit, size=64)
+    draft.draft = True
+    expected = draft.original(0, 64)
+    assert expected.size == (100, 75) and whole.original(0).size == (800, 600)
+    assert not torch.equal(whole.read(0), draft.read(0))
+    assert (whole.read(0).float() - draft.read(0).float()).abs().max() < 4
+
+
 # Subsets and digests
 
 

@@ -30,7 +30,10 @@ def load_dataset(name: str, split: str, *, root: str | Path, size: int) -> Multi
         known = ", ".join(DATASETS)
         raise InputError(f"no data set is named {name!r}, only {known}{did_you_mean(name, DATASETS)}")
     source = import_module(f"mlic_core.data.{DATASETS[name]}")
-    return source.load(name, split, root=Path(root).expanduser(), size=size)
+    dataset = source.load(name, split, root=Path(root).expanduser(), size=size)
+    if name in DRAWN:
+        dataset.checksums = import_module("mlic_core.data.scenes").read_checksums(Path(root).expanduser())
+    return dataset
 
 
 def resolve(name: str, root: str | Path) -> tuple[str, str | Path]:

@@ -4,8 +4,10 @@ import copy
 import hashlib
 import json
 import struct
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +33,13 @@ class MultiLabelDataset(Dataset):
     - `targets`: int8 (N, C), 1 present, 0 absent, -1 ignored
     - `ids`: the N image names
     - `size`: side in pixels of the square images that `read` and indexing give
+    - `draft`: whether `read` may have a JPEG file decoded at a half, a quarter or an eighth of its sides, where these
+      are still `size` or more; faster, and not the same pixels
+    - `checksums`: CRC-32 of the image files by their names, for a set that has them
     """
+
+    draft: bool = False
+    checksums: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self,
@@ -82,22 +90,30 @@ class MultiLabelDataset(Dataset):
 
     def read(self, index: int) -> UInt8[Tensor, "3 size size"]:
         """Image squashed to `size` x `size` (bilinear, antialiased), 0 to 255. Raises as `original` does."""
-        image = functional.pil_to_tensor(self.original(index))
+        image = functional.pil_to_tensor(self.original(index, self.size) if self.draft else self.original(index))
         return functional.resize(
             image, [self.size, self.size], interpolation=InterpolationMode.BILINEAR, antialias=True
         )
 
-    def original(self, index: int) -> Image.Image:
+    def original(self, index: int, least: int = 0) -> Image.Image:
         """Image at the resolution of the source, upright and in RGB.
 
-        Raises InputError naming the file when it cannot be decoded.
+        least: a JPEG file may be decoded at a half, a quarter or an eighth of its sides while both keep that many
+        pixels; 0 for as it is.
+
+        Raises InputError naming the file when it cannot be decoded, or is not the one that was drawn.
         """
         path = self.image_path(index)
         try:
+            if self.checksums and zlib.crc32(path.read_bytes()) != self.checksums.get(path.name):
+                raise ValueError("it is not as it was drawn")
             with Image.open(path) as image:
+                if least:
+                    image.draft(None, (least, least))
                 return ImageOps.exif_transpose(image).convert("RGB")
         except DECODE_ERRORS as error:
-            raise InputError(f"cannot read image {path}: {error}; replace it or drop its id.") from error
+            remedy = "remove the data set, to have it drawn again" if self.checksums else "replace it or drop its id"
+            raise InputError(f"cannot read image {path}: {error}; {remedy}.") from error
 
     def largest_objects(self) -> Float32[np.ndarray, "images classes"]:
         """Size of the largest object of each class in each image: the square root of its share of the area.

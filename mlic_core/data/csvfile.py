@@ -51,10 +51,10 @@ class CSVDataset(MultiLabelDataset):
     def image_path(self, index: int) -> Path:
         return self.folder / self.ids[index]
 
-    def original(self, index: int) -> Image.Image:
+    def original(self, index: int, least: int = 0) -> Image.Image:
         """As in every data set. Raises InputError as `check_depth` does too."""
         check_depth(self.image_path(index))
-        return super().original(index)
+        return super().original(index, least)
 
 
 def check_depth(path: Path) -> None:

@@ -34,6 +34,7 @@ SPLITS = ("train", "test")
 FOLDERS = ("Flickr", "images")
 ALL, MISSING = "ImageList/Imagelist.txt", "ImageList/Missing.txt"
 IMAGE = re.compile(r"(?:.*/)?([^/]+/[^/]+)\.jpg")  # some copies of a list put C:\ImageData\Flickr\ before
+NAME = re.compile(r"[^\s/\x00-\x1f\x7f]{1,100}")  # a concept's name becomes that of a file
 BLOCK = 2**22  # bytes of a table that are read at a time
 # What a byte of a table is: 0 space, 1 a flag, 2 anything else.
 KIND = np.full(256, 2, dtype=np.uint8)
@@ -199,7 +200,7 @@ def _read_images(path: Path) -> list[str]:
     images: dict[str, None] = {}
     for where, line in _lines(path):
         match = IMAGE.fullmatch(line.replace("\\", "/"))
-        if not match:
+        if not match or len(match[1]) > 200 or not match[1].isprintable():
             raise InputError(rf"{where}: expected a path such as actor\0001_2124494179.jpg, found {line[:80]!r}.")
         if match[1] in images:
             raise InputError(f"{where}: image {match[1]} is listed twice.")
@@ -211,9 +212,10 @@ def _read_names(path: Path) -> tuple[str, ...]:
     """The classes of a list."""
     names: dict[str, None] = {}
     for where, line in _lines(path):
-        if line in names or len(line.split()) != 1:
-            raise InputError(f"{where}: {line[:80]!r} is listed twice." if line in names else
-                             f"{where}: expected one word, found {line[:80]!r}.")
+        if line in names:
+            raise InputError(f"{where}: {line[:80]!r} is listed twice.")
+        if not NAME.fullmatch(line):
+            raise InputError(f"{where}: expected one word of at most 100 printed characters, found {line[:80]!r}.")
         names[line] = None
     if not names:
         raise InputError(f"{path} names no class.")

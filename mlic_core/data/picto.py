@@ -165,15 +165,17 @@ def prepare(
     return scenes.prepare(root, "picto-voc", VERSION, spec, lambda folder: _write(folder, spec, progress))
 
 
-def _write(root: Path, spec: PictoSpec, progress) -> None:
+def _write(root: Path, spec: PictoSpec, progress) -> dict[str, int]:
     base = root / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (base / folder).mkdir(parents=True)
     wanted = [(split, index) for split in SPLITS for index in range(getattr(spec, split))]
     lines: dict[str, list[tuple[str, list[int]]]] = {split: [] for split in SPLITS}
+    checksums: dict[str, int] = {}
     for split, index in progress(wanted):
         scene = compose(spec, split, index)
-        render(scene, spec).save(base / "JPEGImages" / f"{scene.id}.jpg", quality=scenes.QUALITY)
+        name = f"{scene.id}.jpg"
+        checksums[name] = scenes.save(render(scene, spec), base / "JPEGImages" / name)
         (base / "Annotations" / f"{scene.id}.xml").write_text(annotation(scene, spec))
         lines[split].append((scene.id, flags(scene)))
     lines["trainval"] = lines["train"] + lines["val"]
@@ -182,3 +184,4 @@ def _write(root: Path, spec: PictoSpec, progress) -> None:
         (main / f"{split}.txt").write_text("".join(f"{name}\n" for name, _ in rows))
         for column, label in enumerate(CLASSES):
             (main / f"{label}_{split}.txt").write_text("".join(f"{name} {row[column]:2d}\n" for name, row in rows))
+    return checksums

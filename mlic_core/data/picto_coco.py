@@ -294,16 +294,19 @@ def prepare(
     return scenes.prepare(root, "picto-coco", VERSION, spec, lambda folder: _write(folder, spec, progress))
 
 
-def _write(root: Path, spec: PictoCocoSpec, progress) -> None:
+def _write(root: Path, spec: PictoCocoSpec, progress) -> dict[str, int]:
     (root / "annotations").mkdir(parents=True)
     wanted = [(split, index) for split in SPLITS for index in range(getattr(spec, split))]
     drawn: dict[str, list[Scene]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         (root / split).mkdir()
+    checksums: dict[str, int] = {}
     for split, index in progress(wanted):
         scene = compose(spec, split, index)
-        render(scene, spec).save(root / split / f"{scene.id}.jpg", quality=scenes.QUALITY)
+        name = f"{scene.id}.jpg"
+        checksums[name] = scenes.save(render(scene, spec), root / split / name)
         drawn[split].append(scene)
     for split, chosen in drawn.items():
         text = json.dumps(instances(chosen, spec), separators=(",", ":"))
         (root / "annotations" / f"instances_{split}.json").write_text(text)
+    return checksums

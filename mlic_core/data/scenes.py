@@ -1,10 +1,12 @@
 """Scenes of pictograms: what PictoVOC and PictoCOCO share in deciding, drawing and storing them."""
 
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,7 @@ from mlic_core.errors import InputError
 
 SPLITS = ("train", "val", "test")
 QUALITY = 92  # of the JPEG files
+CHECKSUMS = "checksums.json"  # CRC-32 of the image files by name
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, half-open
 
 
@@ -125,8 +128,21 @@ def digest(version: int, spec: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def prepare(root: str | Path, name: str, version: int, spec: Any, write: Callable[[Path], None]) -> Path:
+def save(image: Image.Image, path: Path) -> int:
+    """Write a JPEG file; returns the CRC-32 of its bytes.
+
+    Pillow would take a write that is cut short for a whole one.
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    path.write_bytes(buffer.getvalue())
+    return zlib.crc32(buffer.getvalue())
+
+
+def prepare(root: str | Path, name: str, version: int, spec: Any, write: Callable[[Path], dict[str, int]]) -> Path:
     """Have `write` fill the folder `root` unless it holds this very data set; returns `root`.
+
+    write: returns the checksums of the images by the names of their files, which are kept.
 
     A reader never sees a part of it: `write` gets a folder beside `root` that is moved there at the end, and a second
     process waits for the first. Raises InputError if `root` holds anything else.
@@ -142,7 +158,8 @@ def prepare(root: str | Path, name: str, version: int, spec: Any, write: Callabl
         partial = root.parent / f".{root.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            write(partial)
+            checksums = write(partial)
+            (partial / CHECKSUMS).write_text(json.dumps(checksums) + "\n")
             (partial / "spec.json").write_text(json.dumps(stamp, indent=1) + "\n")
             if root.exists():
                 root.rmdir()
@@ -150,6 +167,23 @@ def prepare(root: str | Path, name: str, version: int, spec: Any, write: Callabl
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return root
+
+
+def read_checksums(root: str | Path) -> dict[str, int]:
+    """Those that `prepare` kept; none for a set that was drawn before it kept any.
+
+    Raises InputError for a broken file.
+    """
+    path = Path(root) / CHECKSUMS
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; remove {root}, to have it drawn again") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds no checksums; remove {root}, to have it drawn again")
+    return found
 
 
 def _drawn(root: Path) -> str | None:

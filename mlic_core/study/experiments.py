@@ -40,8 +40,9 @@ class Data:
     name: of a data set; `csv:PATH`, a CSV file of one's own, becomes `csv` with the file as root.
     root: folder of the data; empty for a drawn set's own place under data/cache. size: side of the input in pixels.
     train, monitor, eval: splits; monitor is scored after each epoch ("" for none), and an empty eval is the set's
-    usual one. difficult_*: what a label of which only difficult objects are in view counts as. picto, picto_coco: what
-    to draw for picto-voc and picto-coco.
+    usual one. difficult_*: what a label of which only difficult objects are in view counts as. draft: have a large JPEG
+    file decoded at a half, a quarter or an eighth of its sides, where that is still `size` or more: faster, and not the
+    same pixels. picto, picto_coco: what to draw for picto-voc and picto-coco.
     """
 
     name: str = "picto-voc"
@@ -52,6 +53,7 @@ class Data:
     eval: str = ""
     difficult_train: Difficult = "ignore"
     difficult_eval: Difficult = "ignore"
+    draft: bool = False
     picto: PictoSpec = field(default_factory=PictoSpec)
     picto_coco: PictoCocoSpec = field(default_factory=PictoCocoSpec)
 
@@ -321,11 +323,11 @@ def open_split(data: Data, split: str) -> MultiLabelDataset:
 
     Raises InputError for missing or broken files, naming them.
     """
-    return _open(data.name, data.root, data.size, data.spec, split)
+    return _open(data.name, data.root, data.size, data.spec, split, data.draft)
 
 
 @lru_cache(maxsize=6)  # a data set object keeps its decoded images; a run needs three
-def _open(name: str, root: str, size: int, spec: Spec | None, split: str) -> MultiLabelDataset:
+def _open(name: str, root: str, size: int, spec: Spec | None, split: str, draft: bool) -> MultiLabelDataset:
     if spec:
         folder = prepare(name, root, spec)
     elif root:
@@ -334,7 +336,9 @@ def _open(name: str, root: str, size: int, spec: Spec | None, split: str) -> Mul
         raise InputError("data.name=csv: name the file too, as in data.name=csv:labels.csv")
     else:
         raise InputError(f"data.root: {name} needs the folder that holds its files; add data.root=FOLDER")
-    return load_dataset(name, split, root=folder, size=size)
+    dataset = load_dataset(name, split, root=folder, size=size)
+    dataset.draft = draft
+    return dataset
 
 
 def prepare(name: str, root: str | Path, spec: Spec) -> Path:

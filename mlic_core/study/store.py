@@ -160,13 +160,16 @@ class Store:
 
 @contextmanager
 def _fresh_folder(folder: Path) -> Iterator[None]:
-    """Make a run's folder; if it was not there before and the run proves impossible, take it away again."""
+    """Make a run's folder; if it was not there before and the run proves impossible, take it away again.
+
+    Unless an epoch of it went well: its checkpoint is kept.
+    """
     fresh = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except (InputError, FloatingPointError):
-        if fresh:
+        if fresh and not (folder / CHECKPOINT).is_file():
             shutil.rmtree(folder)
         raise
 
