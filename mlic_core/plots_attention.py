@@ -23,25 +23,48 @@ def path_figure(
     titles: Sequence[str],
     maps: Sequence[npt.ArrayLike],
     words: Sequence[Sequence[str]],
+    *,
+    pixels: Mapping[str, Sequence[npt.ArrayLike]] = {},
+    edges: Sequence[npt.ArrayLike] = (),
 ) -> Figure:
     """A row an image: the image, then its attention before each word of its path (CNN-RNN Fig. 10).
 
     maps: of each image (steps, rows, columns), 0 or more, each scaled by its own highest value; words (steps,): what
     the model writes at each. Images may have different numbers of steps.
+    pixels: name -> the same at the pixels (steps, H, W) of each image, a row each below the image's, dark where high;
+    edges: a picture (H, W) of each image to stand beside the first of these.
     """
-    most = max(map(len, words))
-    figure, axes = new_figure(len(images), most + 1, size=(1.5 * (most + 1) + 0.1, 1.85 * len(images)))
+    most, each = max(map(len, words)), 1 + len(pixels)
+    side = 1.25 if pixels else 1.5
+    height = len(images) * (side + 0.35 + (side + 0.18) * len(pixels))
+    figure, axes = new_figure(each * len(images), most + 1, size=(side * (most + 1) + 0.1, height))
     figure.get_layout_engine().set(h_pad=0.06)
     for axis in axes.flat:
         axis.set_axis_off()
-    for row, image, title, steps, names in zip(axes, images, titles, maps, words, strict=True):
+    for row, image, title, steps, names in zip(axes[::each], images, titles, maps, words, strict=True):
         show_image(row[0], image, textwrap.fill(title, WIDE - 4))
         for t, (axis, values, name) in enumerate(zip(row[1:], np.asarray(steps), names, strict=False)):
             show_image(axis, image, f"{t + 1}: {name}")
             show_map(axis, values / max(values.max(), 1e-12), vmax=1.0)
+    for below, (name, of_images) in enumerate(pixels.items(), 1):
+        for row, steps, names in zip(axes[below::each], of_images, words, strict=True):
+            for axis, values, _ in zip(row[1:], np.asarray(steps), names, strict=False):
+                _show_pixels(axis, values)
+            row[1].set_title(name)
+    for axis, values in zip(axes[1::each, 0], edges, strict=False):
+        _show_pixels(axis, values, "its edges")
     for axis in axes.flat:
         axis.title.set_fontsize(8)
     return figure
+
+
+def _show_pixels(axis: Axes, values: npt.ArrayLike, title: str = "") -> None:
+    """Values (H, W), 0 or more, dark where high; the highest hundredth all black, so that single pixels don't rule."""
+    values = np.asarray(values, np.float64)
+    axis.imshow(values, cmap="Greys", vmin=0, vmax=max(np.quantile(values, 0.99), 1e-12))
+    axis.set_axis_on()
+    axis.set(title=title, xticks=(), yticks=())
+    axis.spines[:].set(visible=True, color="#BBBBBB", linewidth=0.5)  # else nobody sees where white ends
 
 
 @styled

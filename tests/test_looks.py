@@ -130,6 +130,51 @@ def test_evidence_leaves_no_gradient_behind(model, maps):
     assert not found.requires_grad and all(one.grad is None for one in model.parameters())
 
 
+class Rectified(Cells):
+    """The same cells after a convolution and a ReLU, which `relu` is."""
+
+    relu = staticmethod(torch.relu)
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, images):
+        return super().forward(self.relu(self.first(images)))
+
+
+class Guided(torch.autograd.Function):
+    """A ReLU with the guided rule written out."""
+
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * (context.saved_tensors[0] > 0) * (gradient > 0)
+
+
+@pytest.mark.parametrize("rule", ["plain", "guided"])
+def test_a_steps_pixels_are_the_gradient_of_its_labels_scores_above_the_mean_weighed_by_their_probability(rule):
+    torch.manual_seed(0)
+    options = dict(embedding=8, hidden=7, length=4, beam=3)
+    model = build_model("cnn_rnn", LABELS, Rectified(), **options).eval().requires_grad_(False)
+    images, tokens = torch.randn(4, 3, 12, 8), looks.tokens_of(model, PATHS)
+    found = looks.step_pixels(model, images, tokens, rule)
+    assert found.shape == (4, 5, 3, 12, 8)
+    p = looks.step_log_p(model, model.features(images), tokens).exp()
+    model.trunk.relu = Guided.apply if rule == "guided" else torch.relu  # Eq. 4 has a ReLU too: it stays as it is
+    scores = model.follow(model.features(images.requires_grad_()), tokens)  # the whole way in one graph
+    above = scores - scores.mean(2, keepdim=True)
+    for t in range(5):
+        asked = (p[:, t, :LABELS] * above[:, t, :LABELS]).sum()
+        (expected,) = torch.autograd.grad(asked, images, retain_graph=True)
+        torch.testing.assert_close(found[:, t], expected)
+    assert not found[2, 1:].any() and not found[1, 2:].any() and found[3, 4].any()
+
+
 class Colours(MultiLabelDataset):
     """Images of noise."""
 
@@ -147,6 +192,45 @@ def test_trunk_maps_are_those_of_every_normalised_image_in_order(model):
     images = torch.stack([dataset.read(i) for i in range(len(dataset))])
     torch.testing.assert_close(looks.trunk_maps(model.train(), dataset), Cells()(prepare_images(images, Cells())))
     assert not model.training
+
+
+@pytest.mark.parametrize("rule", [(), ("plain",)])
+def test_saliency_adds_the_sizes_of_the_colours_gradients_of_the_images_asked_for(rule):
+    torch.manual_seed(0)
+    model = build_model("cnn_rnn", LABELS, Rectified(), embedding=8, hidden=7).eval()
+    dataset = Colours(looks.BATCH_WITH_GRAPH + 5)
+    index = torch.arange(len(dataset)).flip(0)[:-2]
+    tokens = torch.randint(LABELS + 1, (len(dataset), 3), generator=torch.Generator().manual_seed(0))
+    found = looks.step_saliency(model, dataset, tokens, index, *rule)
+    assert found.shape == (len(index), 3, 16, 16) and not found.requires_grad
+    for place in (0, looks.BATCH_WITH_GRAPH + 1):
+        i = index[place]
+        image = prepare_images(dataset.read(int(i))[None], model.trunk)
+        expected = looks.step_pixels(model, image, tokens[i : i + 1], *(rule or ("guided",)))[0].abs().sum(1)
+        torch.testing.assert_close(found[place], expected)
+
+
+def test_edges_are_numpys_differences_of_the_colours():
+    dataset = Colours(3)
+    found = looks.edges(dataset, torch.tensor([2, 0]))
+    for picture, i in zip(found, (2, 0), strict=True):
+        down, right = np.gradient(dataset.read(i).numpy() / 255, axis=(1, 2))
+        assert picture.numpy() == pytest.approx((abs(down) + abs(right)).sum(0), rel=1e-5)
+
+
+def test_a_shuffled_head_has_the_same_weights_at_other_places_and_the_trunk_as_it_was():
+    torch.manual_seed(0)
+    model = build_model("cnn_rnn", LABELS, Rectified(), embedding=8, hidden=7)
+    before = {name: values.clone() for name, values in model.named_parameters()}
+    shuffled, again, other = (looks.shuffle_head(model, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(values, before[name]) for name, values in model.named_parameters())
+    for name, values in shuffled.named_parameters():
+        assert torch.equal(values, again.get_parameter(name))
+        if name.startswith("trunk."):
+            assert torch.equal(values, before[name])
+        else:
+            assert not torch.equal(values, before[name]) and not torch.equal(values, other.get_parameter(name))
+            assert torch.equal(values.flatten().sort().values, before[name].flatten().sort().values)
 
 
 def test_a_maps_box_is_mcars_as_a_share_of_the_image():

@@ -387,7 +387,11 @@ def test_letters_are_drawn_as_the_font_has_them():
         (r"\tfrac12", r"\frac{1}{2}"),
         (r"\lVert t\rVert_1", r"\Vert t\Vert_1"),
         (r"\lvert s\rvert_1", "|s|_1"),
-        (r"\max\nolimits_-", r"\max{}_-"),
+        (r"\max\nolimits_-", r"\mathrm{max}_-"),
+        (
+            r"\begin{pmatrix} a & 0 \\ 0 & b \end{pmatrix}",
+            r"\left(\genfrac{}{}{0}{0}{a}{0}\;\;\genfrac{}{}{0}{0}{0}{b}\right)",
+        ),
     ],
 )
 def test_what_mathtext_spells_otherwise_is_drawn_all_the_same(tex, same):
@@ -401,6 +405,11 @@ def test_formulas_are_found_in_markdown_and_others_stay_tex():
     assert '<code class="tex">\\begin{pmatrix} 1 &amp; 2 \\end{pmatrix}</code>' in html
     display = re.search(r'class="display".*?viewBox="\S+ \S+ \S+ (\S+)"', html)
     assert int(display[1]) > int(re.search(r'viewBox="\S+ \S+ \S+ (\S+)"', formula(r"\frac{1}{2}"))[1])
+
+
+@pytest.mark.parametrize("rows", ["1 \\\\ 2 \\\\ 3", "1 & 2 \\\\ 3"])
+def test_a_matrix_of_three_rows_or_of_uneven_ones_stays_tex(rows):
+    assert '<code class="tex">' in formula(rf"\begin{{pmatrix}} {rows} \end{{pmatrix}}")
 
 
 def test_a_page_says_when_a_formula_stays_tex(results):

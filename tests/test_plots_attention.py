@@ -29,6 +29,24 @@ def test_a_path_has_a_panel_for_each_of_its_words_and_each_map_its_own_scale():
     assert {axis.images[1].get_clim() for axis in first[1:]} == {(0, 1)}
 
 
+def test_pixels_stand_below_the_maps_of_their_image_and_edges_below_the_image():
+    maps, words = [np.ones((2, 1, 2)), np.ones((1, 1, 2))], [["dog 0.9", "END 0.8"], ["END 1.0"]]
+    fine = [np.arange(3200.0).reshape(2, 40, 40), np.zeros((1, 40, 40))]
+    pixels = {"guided": fine, "shuffled": [2 * one for one in fine]}
+    figure = plots_attention.path_figure([IMAGE] * 2, ["a", "b"], maps, words, pixels=pixels, edges=[IMAGE[..., 0]] * 2)
+    axes = np.reshape(figure.axes, (6, 3))
+    titles = [[axis.get_title(loc="left") for axis in row] for row in axes]
+    assert titles[:3] == [["a", "1: dog 0.9", "2: END 0.8"], ["its edges", "guided", ""], ["", "shuffled", ""]]
+    assert titles[3:] == [["b", "1: END 1.0", ""], ["its edges", "guided", ""], ["", "shuffled", ""]]
+    drawn = [[len(axis.images) for axis in row] for row in axes]
+    assert drawn == [[1, 2, 2], [1, 1, 1], [0, 1, 1], [1, 2, 0], [1, 1, 0], [0, 1, 0]]
+    assert axes[1, 2].images[0].get_array().tolist() == fine[0][1].tolist()
+    assert axes[2, 1].images[0].get_array().tolist() == (2 * fine[0][0]).tolist()
+    first = axes[1, 1].images[0]
+    assert first.get_clim() == (0, pytest.approx(0.99 * 1599)) and first.cmap.name == "Greys"
+    assert axes[4, 1].images[0].get_clim()[1] > 0  # a picture of zeros stays white
+
+
 def test_a_label_has_one_number_and_one_colour_in_all_columns():
     left, right = [0, 0, 0.5, 1], [0.5, 0, 1, 1]
     columns = {"objects": [Boxes([left, right, left], ["dog", "cat", "dog"])], "MCAR": [Boxes([right], ["cat"])]}

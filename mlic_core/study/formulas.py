@@ -9,14 +9,24 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 EM = 1000  # units of a drawing; whole numbers of them are finer than any screen
 COMMANDS = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}  # matplotlib.path.Path's codes in SVG's letters
 POINTS = {"M": 1, "L": 1, "Q": 2, "C": 3, "Z": 1}  # the point of a Z says nothing
+
+
+def _two_rows(matrix: re.Match) -> str:
+    """A matrix of two rows, for which mathtext has no word: a fraction without a bar for each column."""
+    above, below = (row.split("&") for row in matrix.groups())
+    columns = (rf"\genfrac{{}}{{}}{{0}}{{0}}{{{one}}}{{{other}}}" for one, other in zip(above, below, strict=True))
+    return r"\left(" + r"\;\;".join(columns) + r"\right)"
+
+
 # TeX that matplotlib's mathtext does not read, in words that it does.
 SPELLINGS = (
+    (r"\\begin{pmatrix}(.+?)\\\\(.+?)\\end{pmatrix}", _two_rows),
     (r"\\(mathcal|mathbf|mathbb|mathrm)\s+(\\[A-Za-z]+|\w)", r"\\\1{\2}"),
     (r"\\tfrac\s*(\d)(\d)", r"\\frac{\1}{\2}"),
     (r"\\([lr])vert(?![A-Za-z])", "|"),
     (r"\\([lr])Vert(?![A-Za-z])", r"\\Vert "),
     (r"\\([lg])e(?![A-Za-z])", r"\\\1eq"),
-    (r"\\nolimits\s*", "{}"),
+    (r"\\([a-z]+)\\nolimits\s*", r"\\mathrm{\1}"),
 )
 
 
@@ -39,7 +49,7 @@ def markdown_to_html(source: str) -> str:
 def formula(tex: str) -> str:
     """A formula as inline SVG in the colour and size of the text around it; its TeX is what a screen reader says.
 
-    A formula that matplotlib's mathtext can't set, such as a matrix, stays TeX in a `code` element.
+    A formula that matplotlib's mathtext can't set, such as a matrix of three rows, stays TeX in a `code` element.
     """
     tex = " ".join(tex.split())
     drawn = _outline(tex)
@@ -59,9 +69,9 @@ def _outline(tex: str) -> tuple[str, int, int, int, int] | None:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    for pattern, spelling in SPELLINGS:
-        tex = re.sub(pattern, spelling, tex)
     try:
+        for pattern, spelling in SPELLINGS:
+            tex = re.sub(pattern, spelling, tex)
         outline = TextPath((0, 0), f"${tex}$", size=EM, prop=FontProperties(math_fontfamily="stix"))
     except ValueError:
         return None
