@@ -27,10 +27,11 @@ from mlic_core.study.predict import (
     find_images,
     path_probabilities,
     predict_images,
-    write_predictions,
 )  # fmt: skip
+from mlic_core.study.predicted_files import as_json, write_predictions
 from mlic_core.study.record import read_record
 from mlic_core.study.store import load_model
+from tests.untrained import untrained_run
 
 TINY = ["trunk=pictonet-s", "trunk.weights=none", "data.size=32", "recipe.epochs=1", "recipe.batch_size=8"]
 METHODS = {
@@ -221,24 +222,125 @@ def test_what_is_no_image_is_one_sentence_and_nothing_is_written(results, mlic, 
 def test_out_has_every_class_of_every_image(results, mlic, photo, tmp_path):
     shutil.copy(photo, tmp_path / "a, b.jpg")
     result = mlic("predict", "--run", results["classifier"], "photo.jpg", "a, b.jpg", "--out", "new/out")
-    assert result.exit_code == 0 and result.stderr == "wrote new/out/predictions.csv\n"
+    assert result.exit_code == 0
+    assert result.stderr == "wrote predictions.csv, predictions.jsonl and 2 pictures into new/out\n"
     with open("new/out/predictions.csv", newline="") as file:
         rows = list(csv.reader(file))
     labels, [expected] = predict_images(read_record(results["classifier"]), [photo])
     assert rows[0] == ["image", "label", "score"]
     assert [row[:2] for row in rows[1:]] == [[name, label] for name in ("photo.jpg", "a, b.jpg") for label in labels]
     np.testing.assert_allclose([float(row[2]) for row in rows[1:]], np.tile(expected.scores, 2), rtol=1e-4)
-    assert left(tmp_path / "new") == [tmp_path / "new/out/predictions.csv"]
+    names = ["a, b_maps.png", "photo_maps.png", "predictions.csv", "predictions.jsonl"]
+    assert [path.name for path in left(tmp_path / "new")] == names
 
 
-def test_of_a_method_with_regions_a_picture_shows_them(results, mlic, photo, tmp_path):
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_of_a_method_with_regions_pictures_show_them_under_names_of_their_own(results, mlic, photo, tmp_path):
     (tmp_path / "more").mkdir()
-    shutil.copy(photo, tmp_path / "more/photo.png")
+    shutil.copy(photo, tmp_path / "more/Photo.png")
     result = mlic("predict", "--run", results["mcar"], "photo.jpg", "more", "--out", "out")
-    names = ["photo_regions.png", "photo_regions_2.png", "predictions.csv"]
+    names = ["Photo_maps_2.png", "Photo_regions_2.png", "photo_maps.png", "photo_regions.png", "predictions.csv",
+             "predictions.jsonl"]  # fmt: skip
     assert result.exit_code == 0 and [path.name for path in left(tmp_path / "out")] == names
-    with Image.open("out/photo_regions.png") as picture:
-        assert picture.width > 300
+    first, second = lines_of(tmp_path / "out")
+    assert first["pictures"] == ["photo_regions.png", "photo_maps.png"]
+    assert second["pictures"] == ["Photo_regions_2.png", "Photo_maps_2.png"]  # case differs: one file on some systems
+
+
+def test_a_line_of_json_holds_what_is_printed_and_what_the_csv_has(results, mlic, photo, tmp_path):
+    for method in ("classifier", "mcar", "cnn_rnn", "linear", "warp"):
+        result = mlic("predict", "--run", results[method], photo, "--out", tmp_path / method)
+        assert result.exit_code == 0, result.stderr
+        [line] = lines_of(tmp_path / method)
+        with open(tmp_path / method / "predictions.csv", newline="") as file:
+            rows = {row["label"]: float(row["score"]) for row in csv.DictReader(file)}
+        assert (line["image"], line["width"], line["height"]) == (str(photo), 64, 64)
+        assert line["scores"] == rows
+        best = sorted(rows.values(), reverse=True)[:3]
+        assert [one["score"] for one in line["top"]] == best
+        assert all(rows[one["label"]] == one["score"] for one in line["top"])
+        assert ("regions" in line, "paths" in line) == (method == "mcar", method == "cnn_rnn")
+        if method == "cnn_rnn":
+            assert line["labels"] == line["paths"][0]["labels"]
+            assert len(line["paths"][0]["probabilities"]) == len(line["labels"]) + 1
+        elif method in ("linear", "warp"):
+            assert line["labels"] == [one["label"] for one in line["top"]]
+        else:
+            assert line["labels"] == [name for name, p in sorted(rows.items(), key=lambda one: -one[1]) if p > 0.5]
+        if method == "mcar":
+            assert [one["score"] for one in line["regions"]] == [rows[one["label"]] for one in line["regions"]]
+
+
+@pytest.mark.parametrize(("size", "turned"), [((120, 40), False), ((120, 40), True), ((33, 200), 0), ((3, 300), 0)])
+def test_boxes_lie_in_the_upright_image_of_any_shape_and_pictures_have_its_size(results, mlic, tmp_path, size, turned):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    noise = np.random.default_rng(0).integers(256, size=(size[1], size[0]), dtype=np.uint8)
+    name = "Straße am See, früh.png"
+    Image.fromarray(noise).save(tmp_path / name, exif=exif if turned else None)  # grey
+    result = mlic("predict", "--run", results["mcar"], name, "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    [line] = lines_of(tmp_path / "out")
+    width, height = size[::-1] if turned else size
+    assert (line["image"], line["width"], line["height"]) == (name, width, height)
+    assert name in (tmp_path / "out/predictions.jsonl").read_text("utf-8")  # as it is, not escaped
+    _, [found] = predict_images(read_record(results["mcar"]), [tmp_path / name])
+    assert len(line["regions"]) == 2
+    for one, region in zip(line["regions"], found.regions, strict=True):
+        x0, y0, x1, y1 = one["box"]
+        assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
+        assert all(isinstance(edge, int) for edge in one["box"])
+        exact = region * [width, height, width, height]
+        assert np.abs(np.array(one["box"]) - exact).max() <= 1
+    with Image.open(tmp_path / "out" / line["pictures"][0]) as picture:
+        factor = picture.width // width
+        assert picture.size == (factor * width, factor * height) and factor == -(-400 // max(size))
+
+
+def test_a_region_of_rdar_has_the_score_that_it_alone_gives_its_class(tmp_path, photo):
+    for loss, probability in (("euclidean", torch.exp), ("bce", torch.sigmoid)):
+        record = untrained_run(tmp_path / loss, method="rdar", K=3, hidden=8, loss=loss, start="xavier")
+        _, [found] = predict_images(record, [photo], maps=True)
+        model = load_model(record.folder)
+        inputs = prepare_images(Photos([photo], ("a",), 32).read(0)[None], model.trunk)
+        with torch.no_grad():
+            steps = probability(model(inputs).steps[0])
+        np.testing.assert_allclose(found.region_scores, steps.amax(1), rtol=1e-4)
+        assert found.region_labels.tolist() == steps.argmax(1).tolist()
+        assert found.maps == ()
+
+
+def test_a_name_that_is_no_utf8_parses_back(tmp_path):
+    name = "caf\udce9.jpg"  # as Python gives a name of other bytes
+    Image.new("RGB", (20, 10)).save(tmp_path / "cafe.jpg")
+    (tmp_path / "cafe.jpg").rename(tmp_path / name)
+    found = Predicted(tmp_path / name, np.array([0.25, 0.75]))
+    write_predictions([found], ("a", "b"), "sigmoid", tmp_path / "out")
+    [line] = lines_of(tmp_path / "out")
+    assert line["image"] == str(tmp_path / name)
+    assert line["labels"] == ["b"] and line["scores"] == {"a": 0.25, "b": 0.75} and line["pictures"] == []
+
+
+def test_an_object_by_hand():
+    paths = (LabelPath(("dog",), (0.5, 0.25), 0.125), LabelPath((), (0.0625,), 0.0625))
+    regions = {"regions": np.array([[0.1, 0.2, 0.55, 1.0]], np.float32), "region_labels": np.array([1]),
+               "region_scores": np.array([0.123456789])}  # fmt: skip
+    found = Predicted(Path("a/photo.jpg"), np.array([0.3, 0.2, 0.5, 0.1]), paths, **regions)
+    assert as_json(found, ("cat", "dog", "car", "cow"), "softmax", (50, 20)) == {
+        "image": str(Path("a/photo.jpg")), "width": 50, "height": 20, "labels": ["dog"],
+        "top": [{"label": "car", "score": 0.5}, {"label": "cat", "score": 0.3}, {"label": "dog", "score": 0.2}],
+        "scores": {"cat": 0.3, "dog": 0.2, "car": 0.5, "cow": 0.1},
+        "regions": [{"box": [5, 4, 28, 20], "label": "dog", "score": 0.123457}],
+        "paths": [{"labels": ["dog"], "probabilities": [0.5, 0.25], "probability": 0.125},
+                  {"labels": [], "probabilities": [0.0625], "probability": 0.0625}],
+    }  # fmt: skip
+    alone = Predicted(Path("photo.jpg"), np.array([0.3, 0.2, 0.5, 0.1]))
+    for activation, labels in (("sigmoid", []), ("softmax", ["car", "cat", "dog"]), ("none", ["car", "cat", "dog"])):
+        content = as_json(alone, ("cat", "dog", "car", "cow"), activation, (5, 2))
+        assert content["labels"] == labels and not {"regions", "paths"} & set(content)
 
 
 def test_a_place_that_cannot_be_written_is_named(results, mlic, photo):
@@ -246,7 +348,7 @@ def test_a_place_that_cannot_be_written_is_named(results, mlic, photo):
     assert (result.exit_code, result.stdout) == (2, "")
     assert "cannot write" in result.stderr and "give another folder with --out" in result.stderr
     with pytest.raises(InputError, match="cannot write"):
-        write_predictions([], (), photo)
+        write_predictions([], (), "sigmoid", photo)
 
 
 # Runs
@@ -294,3 +396,5 @@ def test_the_command_names_the_profile_and_the_folder_of_real_data(results, mlic
 def test_help_says_what_is_printed(mlic):
     text = mlic("predict", "--help").stdout
     assert "person 0.91 -> dog 0.43 -> END 0.80, path 0.31" in text and "image,label,score" in text
+    fields = ("image", "width", "height", "labels", "top", "scores", "pictures", "regions", "paths", "box")
+    assert all(re.search(rf"\b{name}\b", text.split("predictions.jsonl")[1]) for name in fields)

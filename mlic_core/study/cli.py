@@ -8,7 +8,7 @@ import click
 
 from mlic_core.errors import InputError
 from mlic_core.study.cli_outside import SET, data, import_, pairs
-from mlic_core.study.cli_stored import PLUGIN, RESULTS, predict, results_folder, runs, score, submit, verify
+from mlic_core.study.cli_stored import PLUGIN, RESULTS, export, predict, results_folder, runs, score, submit, verify
 from mlic_core.study.show import print_record, short
 
 SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
@@ -46,7 +46,7 @@ def main():
     """
 
 
-for command in (data, import_, runs, score, submit, predict, verify):
+for command in (data, import_, runs, score, submit, predict, export, verify):
     main.add_command(command)
 
 

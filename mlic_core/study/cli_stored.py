@@ -110,7 +110,7 @@ def submit(name, out, competition, profile, results):
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--run", "name", required=True, metavar="RUN", help="Beginning of a stored run's name, or its folder.")
-@click.option("--out", default="", metavar="DIR", help="Write predictions.csv and pictures of the regions there too.")
+@click.option("--out", default="", metavar="DIR", help="Write the scores and annotated pictures there too.")
 @click.option("--plugin", **PLUGIN)
 @click.option("--profile", **AMONG)
 @click.option("--results", **RESULTS)
@@ -127,17 +127,66 @@ def predict(images, name, out, profile, results):
     Other methods print the labels with p > 0.5, or the best three where there are none or where a softmax
     shares 1 among all labels.
 
-    predictions.csv has a line for every class of every image: image,label,score. `mlic runs` lists the runs; of one
-    that is stored without its model, as in a fresh clone, the command that trains it is printed.
+    \b
+    --out DIR gets
+      predictions.csv    image,label,score: a line for every class of every image
+      predictions.jsonl  a line an image: image, width, height, labels (with p > 0.5, of the best path, or under a
+                         softmax the best three), top (the best three), scores (of every class), pictures, and where
+                         the method has them
+                         regions (box: x0, y0, x1, y1 in whole pixels of the upright image, half-open; label; score)
+                         and paths (labels, their probabilities, their product)
+      NAME_regions.png   the image with its regions (mcar, rdar), each with its class and score
+      NAME_maps.png      its class maps (classifier, linear, mcar), the weights of each step (gla), or the evidence
+                         for each label of the best path (cnn_rnn)
+
+    `mlic runs` lists the runs; of one that is stored without its model, as in a fresh clone, the command that trains it
+    is printed.
     """
-    from mlic_core.study.predict import describe, find_images, predict_images, write_predictions
+    from mlic_core.study.predict import describe, find_images, predict_images
+    from mlic_core.study.predicted_files import CSV, JSON, write_predictions
 
     record = find(stores_in(results_folder(results), profile), name)
-    labels, predictions = predict_images(record, find_images(images))
-    written = write_predictions(predictions, labels, Path(out).expanduser()) if out else []
+    labels, predictions = predict_images(record, find_images(images), maps=bool(out))
+    written = write_predictions(predictions, labels, record.activation, Path(out).expanduser()) if out else []
+    pictures = sum(path.suffix == ".png" for path in written)
     click.echo("\n".join(describe(one, labels, record.activation) for one in predictions))
-    for path in written:
-        click.echo(f"wrote {short(path)}", err=True)
+    if written:
+        count = f"{pictures} picture{'s' * (pictures != 1)}"
+        click.echo(f"wrote {CSV}, {JSON} and {count} into {short(written[-1].parent)}", err=True)
+
+
+@click.command()
+@click.argument("file", metavar="FILE.onnx")
+@click.option("--run", "name", required=True, metavar="RUN", help="Beginning of a stored run's name, or its folder.")
+@click.option("--batch", default="dynamic", show_default=True, metavar="N|dynamic", help="Images at a time.")
+@click.option("--plugin", **PLUGIN)
+@click.option("--profile", **AMONG)
+@click.option("--results", **RESULTS)
+def export(file, name, batch, profile, results):
+    """Write the model of a stored run of classifier or mcar as an ONNX file.
+
+    \b
+    Input  images         float32 (batch, 3, size, size): RGB in [0, 1], squashed to size x size; the graph normalises
+    Output logits         (batch, classes); a sigmoid makes probabilities of them
+           regions        (batch, topN, 4), of mcar: x0, y0, x1, y1 in [0, 1]
+           region_labels  (batch, topN), of mcar: the class that each region was proposed for
+
+    The file's metadata hold the labels (as JSON), size, run and method. It is written only if onnxruntime gives
+    PyTorch's outputs on two photographs, their quarters and noise, to 1e-4; a region that rounding moves by a pixel is
+    reported.
+
+    \b
+    Once: pip install -c constraints.txt -e '.[export]'
+    """
+    from mlic_core.study.export import export
+
+    record = find(stores_in(results_folder(results), profile), name)
+    if batch != "dynamic" and not (batch.isdecimal() and int(batch)):
+        raise InputError(f"--batch {batch}: give a number of images, or dynamic")
+    path = Path(file).expanduser()
+    found = export(record, path, None if batch == "dynamic" else int(batch))
+    moved = f"; in {found.moved} of {found.images} images rounding moves a region by a pixel" if found.moved else ""
+    click.echo(f"wrote {short(path)}: largest difference from PyTorch {found.difference:.1e}{moved}")
 
 
 @click.command()

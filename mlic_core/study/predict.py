@@ -1,7 +1,5 @@
 """What a stored run's model sees in a user's own images."""
 
-import csv
-import io
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,13 +15,13 @@ from mlic_core.data.base import MultiLabelDataset
 from mlic_core.data.csvfile import check_depth
 from mlic_core.errors import InputError
 from mlic_core.images import prepare_images
+from mlic_core.models import Prediction
 from mlic_core.paths import repository_root
 from mlic_core.study.evaluate import THRESHOLD, TOP, probabilities
 from mlic_core.study.experiments import Experiment, experiment_of, from_settings, settings
-from mlic_core.study.files import write_atomically
+from mlic_core.study.heat import HeatMap, heat_maps
 from mlic_core.study.profile import profile_names
 from mlic_core.study.record import Record
-from mlic_core.study.report import DPI
 from mlic_core.study.store import MODEL, load_model, stored_labels
 from mlic_core.training import default_device, is_frozen
 
@@ -44,7 +42,9 @@ class Predicted(NamedTuple):
     """What a model sees in one image.
 
     scores: (C,) by class; probabilities, or with activation "none" scores that only rank. paths: best first, of a
-    method that predicts paths. regions: (R, 4) boxes x0, y0, x1, y1 in [0, 1] and the class of each, where it has any.
+    method that predicts paths. regions: (R, 4) boxes x0, y0, x1, y1 in [0, 1], where it has any, the class of each, and
+    the score of that class: of the region alone if the method scores regions one by one (RDAR), else of the image.
+    maps: what its answer rests on, of a method that has maps, where they are asked for.
     """
 
     image: Path
@@ -52,6 +52,8 @@ class Predicted(NamedTuple):
     paths: tuple[LabelPath, ...] | None = None
     regions: Float32[np.ndarray, "regions 4"] | None = None
     region_labels: Int[np.ndarray, " regions"] | None = None
+    region_scores: Float[np.ndarray, " regions"] | None = None
+    maps: tuple[HeatMap, ...] = ()
 
 
 class Photos(MultiLabelDataset):
@@ -93,42 +95,67 @@ def find_images(given: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def predict_images(record: Record, images: Sequence[Path]) -> tuple[tuple[str, ...], list[Predicted]]:
-    """The class names of a run's model, and what it sees in each of the images.
+def model_of(record: Record) -> tuple[nn.Module, tuple[str, ...]]:
+    """A run's model, in evaluation mode, and the names of its classes.
 
-    They are squashed to the size that the run was trained at. Raises InputError for a file that can't be read, and for
-    a run without its model, naming the command that makes it.
+    Raises InputError for a run without its model, naming the command that makes it.
     """
     if not (record.folder / MODEL).is_file():
         raise InputError(f"run {record.name} is stored without its model; {_how_to_train(record)}")
-    labels = stored_labels(record)
-    photos = Photos(images, labels, record.config["data.size"])
-    model, device = load_model(record.folder), default_device()
+    return load_model(record.folder), stored_labels(record)
+
+
+def predict_images(
+    record: Record, images: Sequence[Path], *, maps: bool = False
+) -> tuple[tuple[str, ...], list[Predicted]]:
+    """The class names of a run's model, and what it sees in each of the images; with `maps`, also on what that rests.
+
+    They are squashed to the size that the run was trained at. Raises InputError for a file that can't be read, and as
+    `model_of` does.
+    """
+    model, labels = model_of(record)
+    photos, device = Photos(images, labels, record.config["data.size"]), default_device()
     model.to(device, memory_format=torch.channels_last)
     torch.manual_seed(0)  # as `training.predict` does
     found: list[Predicted] = []
     for index in torch.arange(len(photos)).split(BATCH):
         pixels = torch.stack([photos.read(i) for i in index.tolist()])
-        found += _predict_batch(model, prepare_images(pixels.to(device), model.trunk), record, photos, index.tolist())
+        inputs = prepare_images(pixels.to(device), model.trunk)
+        found += _predict_batch(model, inputs, record, [photos.image_path(i) for i in index.tolist()], labels, maps)
     return labels, found
 
 
-@torch.inference_mode()
-def _predict_batch(model: nn.Module, inputs: Tensor, record: Record, photos: Photos, index: list[int]) -> list:
+@torch.no_grad()
+def _predict_batch(
+    model: nn.Module, inputs: Tensor, record: Record, paths: list[Path], labels: tuple[str, ...], maps: bool
+) -> list[Predicted]:
     features = model.features(inputs) if is_frozen(model) else None
     prediction = model(inputs) if features is None else model.head(features)
     columns = {"scores": as_probabilities(prediction.logits.cpu().numpy(), record.activation)}
     if prediction.paths is not None:
         steps = path_probabilities(model, features, prediction.paths)
         found = zip(prediction.paths.tolist(), steps.tolist(), prediction.path_log_probs.tolist(), strict=True)
-        columns["paths"] = [_label_paths(*of_image, photos.labels) for of_image in found]
+        columns["paths"] = [_label_paths(*of_image, labels) for of_image in found]
     if prediction.regions is not None:
         columns["regions"] = prediction.regions.float().cpu().numpy()
         columns["region_labels"] = prediction.region_labels.cpu().numpy()
+        columns["region_scores"] = _region_scores(prediction, columns["scores"], record.activation)
+    if maps:
+        columns["maps"] = heat_maps(model, inputs, prediction, columns["scores"], labels)
     return [
-        Predicted(photos.image_path(i), **{name: values[row] for name, values in columns.items()})
-        for row, i in enumerate(index)
+        Predicted(path, **{name: values[row] for name, values in columns.items()}) for row, path in enumerate(paths)
     ]
+
+
+def _region_scores(
+    prediction: Prediction, scores: Float[np.ndarray, "images classes"], activation: str
+) -> Float[np.ndarray, "images regions"]:
+    """The score of each region's class: the region's own where each step is one, or else the image's."""
+    chosen, steps = prediction.region_labels.cpu().numpy(), prediction.steps
+    if prediction.transforms is None or steps is None:
+        return np.take_along_axis(scores, chosen, 1)
+    alone = as_probabilities(steps.flatten(0, 1).float().cpu().numpy(), activation)
+    return np.take_along_axis(alone, chosen.reshape(-1, 1), 1).reshape(chosen.shape)
 
 
 def as_probabilities(
@@ -176,56 +203,26 @@ def describe(predicted: Predicted, labels: Sequence[str], activation: str) -> st
     lines = [str(predicted.image)]
     if predicted.paths is not None:
         return "\n".join(lines + [f"  {_path_text(path)}" for path in predicted.paths])
-    order = np.argsort(-predicted.scores, kind="stable").tolist()
-    sure = [i for i in order if predicted.scores[i] > THRESHOLD] if activation == "sigmoid" else []
+    order = best_first(predicted.scores)
+    sure = sure_labels(predicted.scores, activation)
     text = ", ".join(f"{labels[i]} {predicted.scores[i]:.2f}" for i in sure or order[:TOP])
     before = {"sigmoid": f"no label above {THRESHOLD}; best: ", "softmax": "best: "}.get(activation, "best by score: ")
     return "\n".join([*lines, f"  {text if sure else before + text}"])
 
 
+def best_first(scores: Float[np.ndarray, " classes"]) -> list[int]:
+    """The classes by score; of equal ones the first."""
+    return np.argsort(-scores, kind="stable").tolist()
+
+
+def sure_labels(scores: Float[np.ndarray, " classes"], activation: str) -> list[int]:
+    """The classes with p > 0.5, best first; none where scores are no probabilities of one label at a time."""
+    return [c for c in best_first(scores) if scores[c] > THRESHOLD] if activation == "sigmoid" else []
+
+
 def _path_text(path: LabelPath) -> str:
     steps = zip((*path.labels, END), path.probabilities, strict=True)
     return " -> ".join(f"{name} {p:.2f}" for name, p in steps) + f", path {path.probability:.2f}"
-
-
-def write_predictions(predictions: Sequence[Predicted], labels: Sequence[str], out: Path) -> list[Path]:
-    """Write predictions.csv (image, label, score: one line for every class of every image) and, of a method that looks
-    at regions, IMAGE_regions.png. Returns the files.
-
-    Raises InputError if they can't be written.
-    """
-    contents = {"predictions.csv": _csv(predictions, labels)} | _pictures(predictions, labels)
-    try:
-        for name, content in contents.items():
-            write_atomically(out / name, content)
-    except OSError as error:
-        raise InputError(f"cannot write {out / name}: {error.strerror}; give another folder with --out") from error
-    return [out / name for name in contents]
-
-
-def _csv(predictions: Sequence[Predicted], labels: Sequence[str]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("image", "label", "score"))
-    for one in predictions:
-        writer.writerows((one.image, label, f"{score:.6g}") for label, score in zip(labels, one.scores, strict=True))
-    return buffer.getvalue().encode()
-
-
-def _pictures(predictions: Sequence[Predicted], labels: Sequence[str]) -> dict[str, bytes]:
-    """A picture of each image's regions with the class that each was proposed for and its score, by file name."""
-    found: dict[str, bytes] = {}
-    for one in (one for one in predictions if one.regions is not None):
-        from mlic_core.plots import Boxes, contact_sheet  # matplotlib is slow to import
-
-        names = [f"{labels[c]} {one.scores[c]:.2f}" for c in one.region_labels]
-        image = Photos([one.image], labels, 1).original(0)
-        figure = contact_sheet([image], [one.image.name], [Boxes(one.regions, names)], columns=1, side=5.0)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-        same = sum(name.startswith(f"{one.image.stem}_regions") for name in found)
-        found[f"{one.image.stem}_regions{f'_{same + 1}' if same else ''}.png"] = buffer.getvalue()
-    return found
 
 
 def _how_to_train(record: Record) -> str:
