@@ -81,7 +81,8 @@ def test_more_scenes_leave_the_first_ones_as_they_are():
 def test_it_lies_there_as_coco_does(prepared):
     found = {path.relative_to(prepared).as_posix() for path in prepared.rglob("*") if path.is_file()}
     images = {f"{s}/{s}_{i:06d}.jpg" for s in scenes.SPLITS for i in range(getattr(SMALL, s))}
-    assert found == images | {f"annotations/instances_{split}.json" for split in scenes.SPLITS} | {"spec.json"}
+    annotations = {f"annotations/instances_{split}.json" for split in scenes.SPLITS}
+    assert found == images | annotations | {"spec.json", "checksums.json"}
     content = json.loads((prepared / "annotations/instances_val.json").read_text())
     assert content["categories"] == [{"id": i, "name": name} for name, i in picto_coco.CATEGORIES.items()]
     assert set(content["annotations"][0]) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
