@@ -85,9 +85,15 @@ def test_a_small_image_is_enlarged_by_a_whole_number(size, factor):
 
 def test_a_plate_sits_on_its_box_or_where_there_is_no_room_in_it():
     assert place((30, 50, 90, 99), (40, 12), (200, 100), []) == (30, 38, 70, 50)
+    assert place((30, 12, 90, 99), (40, 12), (200, 100), []) == (30, 0, 70, 12)
     assert place((30, 11, 90, 99), (40, 12), (200, 100), []) == (30, 11, 70, 23)
     assert place((180, 50, 199, 99), (40, 12), (200, 100), []) == (160, 38, 200, 50)
     assert place((0, 0, 9, 9), (40, 12), (20, 100), []) == (0, 0, 40, 12)  # wider than the image
+
+
+def test_plates_may_touch():
+    taken = [(0, 38, 30, 50), (70, 38, 110, 50), (30, 26, 70, 38), (30, 50, 70, 62)]
+    assert place((30, 50, 90, 99), (40, 12), (200, 100), taken) == (30, 38, 70, 50)
 
 
 def test_plates_of_equal_boxes_lie_below_each_other_and_then_above():
@@ -160,6 +166,7 @@ def test_a_sheet_has_as_many_rows_as_it_needs(count, rows):
     maps = [HeatMap("dining table 0.91", np.ones((2, 2), np.float32), "x")] * count
     sheet = maps_picture(Image.new("RGB", (800, 400)), maps)
     assert sheet.height == rows * (PANEL // 2 + HEAD + GAP) + HEAD + GAP
+    assert sheet.width == min(count + 1, COLUMNS) * (PANEL + GAP) + GAP
     last = panel_at(sheet, count, (PANEL, PANEL // 2))
     assert last.shape == (PANEL // 2, PANEL, 3) and (last == last[0, 0]).all()
 

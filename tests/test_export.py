@@ -179,7 +179,7 @@ def test_another_models_file_is_found_out_and_whatever_was_there_stays(runs, fil
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old.onnx", "other"]
 
 
-@pytest.mark.parametrize(("shift", "found"), [(9e-5, True), (1.2e-4, False), (-1.2e-4, False)])
+@pytest.mark.parametrize(("shift", "found"), [(9e-5, True), (-9e-5, True), (1.2e-4, False), (-1.2e-4, False)])
 def test_values_up_to_one_may_differ_by_a_ten_thousandth(shift, found):
     ours = np.array([[0.0, 0.0]], np.float32)
     theirs = ours + np.array([[0, shift]], np.float32)

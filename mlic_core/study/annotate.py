@@ -124,7 +124,7 @@ def pixel_boxes(boxes: Float[np.ndarray, "regions 4"], size: tuple[int, int]) ->
     """
     edges = boxes.astype(np.float64) * np.tile(size, 2)
     low, high = np.floor(edges[:, :2] + 1e-3), np.ceil(edges[:, 2:] - 1e-3)
-    return np.concatenate([low, np.maximum(high, low)], 1).clip(0, np.tile(size, 2)).astype(np.int64)
+    return np.concatenate([low, high], 1).clip(0, np.tile(size, 2)).astype(np.int64)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: float | int) -> str:

@@ -129,8 +129,6 @@ def _cnn_rnn(batch: Batch) -> list[tuple[HeatMap, ...]]:
     paths = batch.prediction.paths[:, 0]
     image, step = (paths >= 0).nonzero(as_tuple=True)
     found: list[list[HeatMap]] = [[] for _ in batch.inputs]
-    if len(image) == 0:
-        return list(map(tuple, found))
     labels, tokens = paths[image, step], tokens_of(batch.model, paths)
     maps = label_evidence(batch.model, batch.model.trunk(batch.inputs).float()[image], tokens[image], labels)
     maps = (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)).cpu().numpy()
