@@ -17,6 +17,7 @@ from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
 from mlic_core.images import prepare_images
 from mlic_core.models import build_model, build_trunk
+from mlic_core.study import predict
 from mlic_core.study.cli import main
 from mlic_core.study.predict import (
     LabelPath,
@@ -311,6 +312,16 @@ def test_a_region_of_rdar_has_the_score_that_it_alone_gives_its_class(tmp_path, 
         np.testing.assert_allclose(found.region_scores, steps.amax(1), rtol=1e-4)
         assert found.region_labels.tolist() == steps.argmax(1).tolist()
         assert found.maps == ()
+
+
+@pytest.mark.parametrize("method", ["classifier", "linear", "cnn_rnn", "gla"])
+def test_maps_cost_no_second_pass_through_the_trunk(tmp_path, photo, monkeypatch, method):
+    record, calls = untrained_run(tmp_path / "run", method=method), []
+    model, labels = predict.model_of(record)
+    model.trunk.register_forward_hook(lambda trunk, given, cells: calls.append(len(cells)))
+    monkeypatch.setattr(predict, "model_of", lambda _: (model, labels))
+    _, [found] = predict_images(record, [photo], maps=True)
+    assert calls == [1] and (found.maps or method == "cnn_rnn")  # whose path may be empty
 
 
 def test_a_name_that_is_no_utf8_parses_back(tmp_path):

@@ -39,10 +39,10 @@ class HeatMap(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a method's maps are made from: normalised images, what the model said of them, and scores by class."""
+    """What a method's maps are made from: the trunk's maps of images, what the model said of them, scores by class."""
 
     model: nn.Module
-    inputs: Float[Tensor, "images 3 height width"]
+    cells: Float[Tensor, "images channels rows columns"]
     prediction: Prediction
     scores: Float[np.ndarray, "images classes"]
     labels: Sequence[str]
@@ -54,18 +54,19 @@ class Batch(NamedTuple):
 
 def heat_maps(
     model: nn.Module,
-    inputs: Float[Tensor, "images 3 height width"],
+    cells: Float[Tensor, "images channels rows columns"],
     prediction: Prediction,
     scores: Float[np.ndarray, "images classes"],
     labels: Sequence[str],
 ) -> list[tuple[HeatMap, ...]]:
     """The maps of each image; none for a method that has none.
 
-    prediction: of the model on `inputs`; scores: the same as they are shown, for the titles.
+    cells: the trunk's maps of the images; prediction: of the model on these; scores: the same as they are shown, for
+    the titles.
     """
     find = METHODS.get(type(model))
     with torch.no_grad():
-        return find(Batch(model, inputs, prediction, scores, labels)) if find else [()] * len(inputs)
+        return find(Batch(model, cells, prediction, scores, labels)) if find else [()] * len(cells)
 
 
 def _of_best(batch: Batch, maps: Float[Tensor, "images classes rows columns"], meaning: str) -> list:
@@ -77,13 +78,13 @@ def _of_best(batch: Batch, maps: Float[Tensor, "images classes rows columns"], m
 
 def _classifier(batch: Batch) -> list[tuple[HeatMap, ...]]:
     """MCAR Eq. 4: the classifier on every cell."""
-    maps = batch.model.head.class_maps(batch.model.trunk(batch.inputs))
+    maps = batch.model.head.class_maps(batch.cells)
     return _of_best(batch, maps.sigmoid(), "the classifier is sure of the class in this cell")
 
 
 def _linear(batch: Batch) -> list[tuple[HeatMap, ...]]:
     """The classifier on every cell, with what its loss makes of scores; those that only rank go from 0 to 1."""
-    cells = batch.model.trunk(batch.inputs).float().permute(0, 2, 3, 1)
+    cells = batch.cells.float().permute(0, 2, 3, 1)
     maps = batch.model.linear(cells).permute(0, 3, 1, 2)
     if batch.model.loss_name != "warp":
         how = {"bce": torch.sigmoid, "softmax": lambda logits: logits.softmax(1)}[batch.model.loss_name]
@@ -96,7 +97,7 @@ def _mcar(batch: Batch) -> list[tuple[HeatMap, ...]]:
     """The maps that the regions were cut from."""
     found = batch.prediction
     if found.maps is None:  # controls look at no map
-        return [()] * len(batch.inputs)
+        return [()] * len(batch.cells)
     maps, boxes = (one.float().cpu().numpy() for one in (found.maps, found.regions))
     meaning = "the first look is sure of the class in this cell"
     return [
@@ -110,7 +111,7 @@ def _mcar(batch: Batch) -> list[tuple[HeatMap, ...]]:
 def _gla(batch: Batch) -> list[tuple[HeatMap, ...]]:
     """The weights of global attention and of each step (Eq. 1 and 4), each map by its highest."""
     if batch.prediction.maps is None:
-        return [()] * len(batch.inputs)
+        return [()] * len(batch.cells)
     maps = batch.prediction.maps.float()
     maps = (maps / maps.amax((2, 3), keepdim=True)).cpu().numpy()
     steps = batch.prediction.steps.sigmoid()
@@ -128,9 +129,9 @@ def _cnn_rnn(batch: Batch) -> list[tuple[HeatMap, ...]]:
     """The evidence for each label of the best path, each map by its highest."""
     paths = batch.prediction.paths[:, 0]
     image, step = (paths >= 0).nonzero(as_tuple=True)
-    found: list[list[HeatMap]] = [[] for _ in batch.inputs]
+    found: list[list[HeatMap]] = [[] for _ in batch.cells]
     labels, tokens = paths[image, step], tokens_of(batch.model, paths)
-    maps = label_evidence(batch.model, batch.model.trunk(batch.inputs).float()[image], tokens[image], labels)
+    maps = label_evidence(batch.model, batch.cells.float()[image], tokens[image], labels)
     maps = (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)).cpu().numpy()
     for i, k, label, weights in zip(image.tolist(), step.tolist(), labels.tolist(), maps, strict=True):
         title = f"{k + 1} {batch.name(i, label)}"

@@ -129,8 +129,10 @@ def predict_images(
 def _predict_batch(
     model: nn.Module, inputs: Tensor, record: Record, paths: list[Path], labels: tuple[str, ...], maps: bool
 ) -> list[Predicted]:
-    features = model.features(inputs) if is_frozen(model) else None
-    prediction = model(inputs) if features is None else model.head(features)
+    seen: list[Tensor] = []  # the trunk's maps: of the images, then of MCAR's regions
+    with model.trunk.register_forward_hook(lambda trunk, given, cells: seen.append(cells)):
+        features = model.features(inputs) if is_frozen(model) else None
+        prediction = model(inputs) if features is None else model.head(features)
     columns = {"scores": as_probabilities(prediction.logits.cpu().numpy(), record.activation)}
     if prediction.paths is not None:
         steps = path_probabilities(model, features, prediction.paths)
@@ -141,7 +143,7 @@ def _predict_batch(
         columns["region_labels"] = prediction.region_labels.cpu().numpy()
         columns["region_scores"] = _region_scores(prediction, columns["scores"], record.activation)
     if maps:
-        columns["maps"] = heat_maps(model, inputs, prediction, columns["scores"], labels)
+        columns["maps"] = heat_maps(model, seen[0], prediction, columns["scores"], labels)
     return [
         Predicted(path, **{name: values[row] for name, values in columns.items()}) for row, path in enumerate(paths)
     ]
