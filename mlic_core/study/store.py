@@ -27,6 +27,7 @@ from mlic_core.study import provenance, unfinished
 from mlic_core.study.evaluate import evaluate_scores
 from mlic_core.study.experiments import RUN, Experiment, config, experiment_of, from_settings, open_splits, run_name
 from mlic_core.study.files import exclusive, write_atomically
+from mlic_core.study.memory import keep_freed_memory
 from mlic_core.study.record import Record, describe, read_record, renewed, write_record
 from mlic_core.training import CHECKPOINT, fit, predict
 
@@ -248,6 +249,7 @@ def check_images(dataset: MultiLabelDataset) -> None:
 
 def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
     """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
+    keep_freed_memory()
     code = provenance.code_digest(experiment.method.name, experiment.data.name)
     spent = unfinished.begin(folder, code) if distributed.rank() == 0 else 0.0
     begun = time.monotonic()
