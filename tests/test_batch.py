@@ -113,7 +113,7 @@ def test_notebooks_at_a_time_share_the_cores(at_home, monkeypatch, cores, asked,
     monkeypatch.setattr(batch.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(batch, "_run_all", lambda waiting, folder, home, *how: chosen.append(how) or [])
     reproduce("smoke", jobs=asked, only=only, results=str(at_home / "none"), parameters={"epochs": "3"})
-    assert chosen == [(jobs, threads)]
+    assert chosen == [(jobs, threads, False)]
 
 
 def test_progress_of_a_notebook_is_shown_but_not_kept(ran):
@@ -141,10 +141,24 @@ def test_an_executed_notebook_is_stamped_and_free_of_times(ran):
     assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
 
 
+def test_a_second_batch_runs_only_what_failed(ran, at_home, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(batch, "_start", lambda job, *_: started.append(job.name) or pytest.fail("kernel"))
+    again = dict(results=str(at_home / "elsewhere"), parameters={"epochs": "7"}, only=["00"])
+    assert reproduce("smoke", **again) == 0 and not started
+    said = capsys.readouterr().out
+    assert re.search(r"^00_good +up to date$", said, re.MULTILINE)
+    assert re.search(r"^1 of 1 notebooks in 0:0\d; nothing has changed in elsewhere/smoke; --force", said, re.MULTILINE)
+    for changed in ({"force": True}, {"parameters": {"epochs": "8"}}, {"only": ["01"], "parameters": {}}):
+        with pytest.raises(pytest.fail.Exception, match="kernel"):
+            reproduce("smoke", **(again | changed))
+    assert started == ["00_good", "00_good", "01_crash"]
+
+
 def test_nothing_else_is_left_in_the_results(ran):
     kept = sorted(str(path.relative_to(ran.folder)) for path in ran.folder.rglob("*") if path.is_file())
-    assert kept == ["notebooks/00_good.ipynb", "notebooks/01_crash.failed.ipynb", "notebooks/02_exit.failed.ipynb",
-                    "notebooks/03_input.failed.ipynb"]
+    failed = [f"notebooks/{name}.failed.ipynb" for name in ("01_crash", "02_exit", "03_input")]
+    assert kept == [".unchanged.json", "notebooks/00_good.ipynb", *failed]
 
 
 def test_only_wrong_input_ends_with_status_2(at_home, monkeypatch, capsys):

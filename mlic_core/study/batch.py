@@ -19,6 +19,7 @@ import nbformat
 from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration
+from mlic_core.study import unchanged
 from mlic_core.study.files import exclusive, write_atomically
 from mlic_core.study.profile import load_profile
 from mlic_core.study.values import convert
@@ -29,10 +30,14 @@ OWN = ("profile", "root", "results")  # parameters that the batch sets in every 
 
 @dataclass
 class Job:
-    """A notebook of the batch: `work` is its temporary folder, `shown` the bytes of its progress already shown."""
+    """A notebook of the batch.
+
+    came_in: digest of what it depends on. work: its temporary folder. shown: bytes of its progress already shown.
+    """
 
     notebook: Path
     parameters: Mapping[str, Any]
+    came_in: str | None = None
     work: Path | None = None
     process: subprocess.Popen | None = None
     begun: float = 0.0
@@ -57,12 +62,14 @@ def reproduce(
     results: str = "",
     data_root: str = "",
     fresh: bool = False,
+    force: bool = False,
     parameters: Mapping[str, str] | None = None,
 ) -> int:
     """Run the notebooks with a profile; returns the exit status.
 
     jobs: notebooks at a time, which share the cores. None: two, since heads on frozen maps are too small to keep two
     cores busy one at a time; of notebooks that want the same run one waits for the other.
+    force: run those, too, whose results are up to date (see `unchanged`).
 
     0: all completed; 2: every failure was wrong input; 1: another failure. Everything that can be checked is checked
     before the first notebook starts. Raises InputError for an unknown profile, notebook or parameter.
@@ -88,7 +95,7 @@ def reproduce(
     cores = os.cpu_count() or 1
     jobs = min(jobs or min(2, cores), max(1, len(waiting)))
     threads = max(1, cores // jobs) if jobs > 1 else None  # one alone has torch's own number
-    done = _run_all(waiting, folder, home, jobs, threads)
+    done = _run_all(waiting, folder, home, jobs, threads, force)
     return _summary(done, folder, time.monotonic() - begun)
 
 
@@ -165,7 +172,7 @@ def _remove_runs(runs: Path) -> None:
     shutil.rmtree(runs, ignore_errors=True)
 
 
-def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: int | None) -> list[Job]:
+def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: int | None, force: bool) -> list[Job]:
     """At most `jobs` at a time, of `threads` each; many more kernels than cores fail to start."""
     running: list[Job] = []
     done: list[Job] = []
@@ -174,9 +181,16 @@ def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: i
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    running.append(waiting.pop(0))
-                    _start(running[-1], Path(work), home, threads)
-                time.sleep(POLL)
+                    job = waiting.pop(0)
+                    job.came_in = unchanged.inputs(job.notebook, job.parameters)
+                    if not force and unchanged.is_unchanged(folder, job.notebook, job.came_in):
+                        job.outcome = {"error": None, "ran": False}
+                        screen.print(f"{job.name:<{screen.width}}  up to date")
+                        done.append(job)
+                        continue
+                    _start(job, Path(work), home, threads)
+                    running.append(job)
+                time.sleep(POLL if running else 0)
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
                     done.append(job)
@@ -210,6 +224,7 @@ def _start(job: Job, work: Path, home: Path, threads: int | None) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
         "MLIC_PROGRESS": "line",
         "MLIC_PROGRESS_FILE": str(job.work / "progress"),
+        unchanged.NOTED: str(job.work / "noted"),
         # The kernel python3 is this interpreter's, whatever kernels the user has registered.
         "JUPYTER_PREFER_ENV_PATH": "1",
     }
@@ -245,6 +260,9 @@ def _collect(job: Job, folder: Path, screen: "Screen") -> None:
     if job.outcome["error"] is None:
         _keep(executed, target)
         failed.unlink(missing_ok=True)
+        noted = job.work / "noted"
+        files = noted.read_text(encoding="utf-8").splitlines() if noted.is_file() else []
+        unchanged.keep(folder, job.notebook, job.came_in, [target, *map(Path, files)])
         screen.print(took.format("ok    "))
         return
     kind = job.outcome["error"]
@@ -264,6 +282,9 @@ def _keep(executed: Path, target: Path) -> None:
 def _summary(done: Sequence[Job], folder: Path, seconds: float) -> int:
     failed = [job for job in done if job.outcome["error"] is not None]
     print(f"{len(done) - len(failed)} of {len(done)} notebooks in {duration(seconds)}", end="; ")
+    if done and not any(job.outcome.get("ran", True) for job in done):
+        print(f"nothing has changed in {_shown(folder)}; --force runs them again")
+        return 0
     if not failed:
         print(f"figures, tables and executed notebooks in {_shown(folder)}")
         return 0

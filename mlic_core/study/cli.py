@@ -158,16 +158,17 @@ def pretrain(name, out, pictures, epochs):
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
 @click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")
+@click.option("--force", is_flag=True, help="Run notebooks whose results are up to date, too.")
 @click.option("--plugin", **PLUGIN)
 @click.option("-p", "parameters", **SET | {"nargs": 2, "metavar": "NAME VALUE", "help": "A notebook's parameter."})
-def reproduce(also, profile, only, jobs, results, data_root, fresh, parameters):
+def reproduce(also, profile, only, jobs, results, data_root, fresh, force, parameters):
     """Run the notebooks with a profile: figures, tables and runs into results/PROFILE."""
     import signal
 
     from mlic_core.study.batch import reproduce
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception ends the notebooks too
-    chosen = dict(only=(*only, *also), jobs=jobs, results=results, data_root=data_root, fresh=fresh)
+    chosen = dict(only=(*only, *also), jobs=jobs, results=results, data_root=data_root, fresh=fresh, force=force)
     sys.exit(reproduce(profile, **chosen, parameters=dict(parameters)))
 
 

@@ -21,6 +21,7 @@ from mlic_core.study.experiments import RUN, Experiment, from_settings, open_spl
 from mlic_core.study.profile import load_profile
 from mlic_core.study.record import Record
 from mlic_core.study.store import Store
+from mlic_core.study.unchanged import note
 from mlic_core.training import default_device
 
 if TYPE_CHECKING:
@@ -153,6 +154,14 @@ class Study:
     def save_table(self, frame: "pandas.DataFrame", name: str, caption: str, runs: Iterable[Record] = ()) -> None:
         """Write tables/NAME.csv and .md, and list them in manifest.json with caption and runs."""
         report.save_table(self.folder, frame, name, caption, runs)
+
+    def saved_table(self, name: str) -> "pandas.DataFrame | None":
+        """A table that another notebook has saved, empty cells as NaN; None where it has not run."""
+        import pandas
+
+        path = self.folder / "tables" / f"{name}.csv"
+        note(path)
+        return pandas.read_csv(path, keep_default_na=False, na_values=[""]) if path.is_file() else None
 
     def complete(self) -> None:
         """Print "complete": the batch takes a notebook without this line for one that ended too early."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlic_core.errors import InputError
 from mlic_core.study.files import exclusive, sha256, write_atomically, write_json
+from mlic_core.study.unchanged import note
 
 if TYPE_CHECKING:
     import pandas
@@ -70,6 +71,7 @@ def _save(folder: Path, entry: str, contents: Mapping[str, bytes], caption: str,
     with exclusive(folder / f".{MANIFEST}.lock"):  # notebooks run side by side, and the same one in two batches
         for name, content in contents.items():
             write_atomically(folder / name, content)
+            note(folder / name)
         described = {
             "caption": caption,
             "runs": sorted({record.name for record in runs}),

@@ -29,6 +29,7 @@ from mlic_core.study.experiments import RUN, Experiment, config, experiment_of, 
 from mlic_core.study.files import exclusive, write_atomically
 from mlic_core.study.memory import keep_freed_memory
 from mlic_core.study.record import Record, describe, read_record, renewed, write_record
+from mlic_core.study.unchanged import note
 from mlic_core.training import CHECKPOINT, fit, predict
 
 MODEL = "model.safetensors"
@@ -67,6 +68,7 @@ class Store:
         if distributed.everywhere(self.get(experiment) is None):
             self._train(experiment)
         record = self.get(experiment)
+        note(record.folder / "run.json")
         left_over = (record.folder / MODEL).is_file() and unfinished.is_left(record.folder)
         if not (record.outdated or left_over) or distributed.rank():
             return record
