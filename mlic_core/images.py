@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mlic_core.data.base import MultiLabelDataset
 from mlic_core.data.transforms import color_jitter, random_flip
+from mlic_core.errors import InputError
 from mlic_core.progress import track
 
 IN_MEMORY = 2 * 1024**3  # bytes of decoded images of one split that are kept; larger splits are read as they are used
@@ -47,9 +48,21 @@ def read_batches(dataset: MultiLabelDataset, order: Iterable[Tensor]) -> Iterato
         yield from (images[index] for index in order)
         return
     loader = torch.utils.data.DataLoader(
-        _Pictures(dataset), batch_sampler=[index.tolist() for index in order], num_workers=os.cpu_count() or 1
+        _Pictures(dataset),
+        batch_sampler=[index.tolist() for index in order],
+        num_workers=workers(),
+        pin_memory=torch.cuda.is_available(),
     )
-    yield from loader
+    try:
+        yield from loader
+    except InputError as error:  # a worker's, whose text is a traceback
+        raise InputError(str(error).rstrip().rpartition("InputError: ")[2]) from None
+
+
+def workers() -> int:
+    """Processes that read images for this one: its share of the cores that it may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def decode(dataset: MultiLabelDataset) -> UInt8[Tensor, "images 3 size size"]:

@@ -262,7 +262,7 @@ def _mix(*numbers: int) -> int:
 def computes_in_bf16(device: torch.device) -> bool:
     """Whether bf16 is native; elsewhere it is emulated and slower than fp32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -331,7 +331,8 @@ def _inputs(model, dataset, order, stored: Features | None, device, recipe=None,
         return
     changes = {} if recipe is None else {"jitter": recipe.jitter, "flip": recipe.flip}
     for images in read_batches(dataset, order):
-        yield prepare_images(images.to(device), model.trunk, generator=generator, **changes).to(**place)
+        images = images.to(device, non_blocking=True)
+        yield prepare_images(images, model.trunk, generator=generator, **changes).to(**place)
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict]) -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from mlic_core import plots
 from mlic_core.data import coco, load_dataset
 from mlic_core.errors import InputError
-from mlic_core.study.experiments import from_settings
+from mlic_core.study.experiments import from_settings, open_split
 from mlic_core.study.store import Store
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real" / "COCO_Tiny"
@@ -70,6 +71,24 @@ def test_labels_are_the_categories_by_their_ids_and_images_come_by_theirs(root):
 def test_an_image_without_an_instance_is_dropped_with_its_file(root, content):
     (root / "train2014" / content["images"][-1]["file_name"]).unlink()
     assert NAME.format(30) not in load(root).ids
+
+
+def test_images_without_an_instance_are_kept_where_they_are_asked_for(root, content):
+    dropped = load(root)
+    everything = load_dataset("coco2014", "train", root=root, size=16, unlabelled=True)
+    assert sorted(everything.ids) == sorted(Path(image["file_name"]).stem for image in content["images"])
+    row = everything.ids.index(NAME.format(30))
+    assert not everything.targets[row].any() and everything.boxes(row)[0].shape == (0, 4)
+    kept = [everything.ids.index(name) for name in dropped.ids]
+    np.testing.assert_array_equal(everything.targets[kept], dropped.targets)
+
+
+def test_the_setting_keeps_them_and_is_one_of_coco_alone(root):
+    names = {"data.name": "coco2014", "data.root": str(root), "data.monitor": ""}
+    found = [open_split(from_settings(names | {"data.unlabelled": choice}).data, "train") for choice in (True, False)]
+    assert len(found[0]) > len(found[1])
+    with pytest.raises(InputError, match=r"data\.unlabelled=true: that is a choice with COCO only, not with voc2007"):
+        load_dataset("voc2007", "train", root=root, size=16, unlabelled=True)
 
 
 def test_a_crowd_region_is_a_label_without_a_box(root):
@@ -193,6 +212,14 @@ def test_real_images_are_read_unchanged(split, labels, objects):
     assert sum(len(dataset.boxes(index)[0]) for index in range(80)) == objects
     assert dataset[0][0].shape == (3, 16, 16)
     assert ((dataset.largest_objects() > 0).sum(1) <= (dataset.targets == 1).sum(1)).all()
+
+
+@needs_real_images
+def test_the_80_classes_come_in_the_order_of_torchvision_s_detectors():
+    """Theirs are the 91 ids, with a background before and N/A for those that COCO leaves out."""
+    names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    expected = tuple(name for name in names if name not in ("__background__", "N/A"))
+    assert len(expected) == 80 and load(REAL, "coco2017").labels == expected
 
 
 @needs_real_images

@@ -19,6 +19,7 @@ from mlic_core.errors import InputError
 from mlic_core.models import build_model
 from mlic_core.models.backbones import group_norm, pictonet
 from mlic_core.models.prediction import Prediction
+from mlic_core.study import cli
 from mlic_core.study.experiments import from_settings, open_split, run_name
 from mlic_core.study.store import Store
 from mlic_core.training import CHECKPOINT, Recipe, fit, predict
@@ -69,9 +70,23 @@ def main(root, out):
         np.savez(f"{out}/rank{distributed.rank()}.npz", rows=rows, weights=weights, scores=scores)
 
 
+def watched(out, *arguments):
+    """What torchrun runs: `mlic`, and which files below `out` this process opened for writing or renamed."""
+    written = set()
+
+    def note(event, given):
+        if event == "os.rename" or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            written.update(str(path) for path in given[:2] if str(path).startswith(out))
+
+    sys.addaudithook(note)
+    cli.main([*arguments, "--results", out], standalone_mode=False)
+    found = sorted(written)
+    Path(f"{out}-{os.environ['RANK']}.json").write_text(json.dumps(found))
+
+
 def test_two_processes_have_the_losses_the_weights_and_the_scores_of_one(root, tmp_path):
     (tmp_path / "two").mkdir()
-    together = launch("-m", "tests.test_distributed", root, tmp_path / "two")
+    together = launch("-m", "tests.test_distributed", "main", root, tmp_path / "two")
     (tmp_path / "one").mkdir()
     rows, weights, scores = losses_of(root, tmp_path / "one")
     _, errors = together.communicate(timeout=300)
@@ -125,10 +140,10 @@ def test_a_compiled_model_trains_alike(root, untyped):
 
 def test_the_command_trains_one_run_which_one_process_finds_again(root, tmp_path):
     given, sets = settings(root)
-    together = launch("-m", "mlic_core", "run", *sets, "--results", tmp_path)
+    together = launch("-m", "tests.test_distributed", "watched", tmp_path / "results", "run", *sets)
     output, errors = together.communicate(timeout=300)
     assert together.returncode == 0, errors
-    name, store = run_name(from_settings(given)), Store(tmp_path / "own" / "runs")
+    name, store = run_name(from_settings(given)), Store(tmp_path / "results/own/runs")
     assert output.count(f"run {name}") == 1  # the first process speaks for both
     record = store.run(from_settings(given))
     assert record.device.endswith(", 2 processes")
@@ -136,6 +151,8 @@ def test_the_command_trains_one_run_which_one_process_finds_again(root, tmp_path
     assert sorted(path.name for path in record.folder.iterdir()) == [
         "history.jsonl", "model.safetensors", "run.json", "scores.npz"
     ]  # fmt: skip
+    first, second = (json.loads((tmp_path / f"results-{rank}.json").read_text()) for rank in range(2))
+    assert str(record.folder / "run.json") in first and second == []  # only the first process writes
 
 
 def test_a_killed_process_ends_the_job_with_a_message_and_the_next_goes_on(root, tmp_path):
@@ -179,4 +196,4 @@ def test_batchnorm_over_processes_needs_gpus():
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"main": main, "watched": watched}[sys.argv[1]](*sys.argv[2:])

@@ -493,7 +493,7 @@ def test_an_upload_is_upright_and_of_eight_bits():
     assert (found.mode, found.size) == ("RGB", (20, 30))
     buffer = io.BytesIO()
     Image.fromarray(np.full((4, 4), 9000, np.uint16)).save(buffer, "png")
-    with pytest.raises(InputError, match=r"^image deep\.png has more than 8 bits a pixel"):
+    with pytest.raises(InputError, match=r"^cannot read image deep\.png: it has more than 8 bits a pixel"):
         explorer.decode("deep.png", buffer.getvalue())
 
 

@@ -18,7 +18,7 @@ from mlic_core import training as module
 from mlic_core.data import load_dataset, picto
 from mlic_core.data.transforms import LUMA, color_jitter, random_flip
 from mlic_core.errors import InputError
-from mlic_core.images import decode, prepare_images, read_batches
+from mlic_core.images import decode, prepare_images, read_batches, workers
 from mlic_core.models import build_model, build_trunk
 from mlic_core.training import Recipe, computes_in_bf16, fit, predict
 
@@ -250,9 +250,31 @@ def test_images_read_as_needed_equal_those_kept_in_memory(train_set, monkeypatch
     model = new_model("classifier")
     kept = predict(model, train_set).logits
     monkeypatch.setattr("mlic_core.images.IN_MEMORY", 0)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("mlic_core.images.workers", lambda: 1)
     read = predict(model, train_set).logits
     np.testing.assert_array_equal(kept, read)
+
+
+def test_a_broken_image_is_one_sentence_from_a_process_that_reads_ahead(root, tmp_path, monkeypatch):
+    shutil.copytree(root, tmp_path / "copy")
+    next((tmp_path / "copy").rglob("train_000003.jpg")).write_bytes(b"no image")
+    monkeypatch.setattr("mlic_core.images.IN_MEMORY", 0)
+    monkeypatch.setattr("mlic_core.images.workers", lambda: 1)
+    dataset = load_dataset("picto-voc", "train", root=tmp_path / "copy", size=48)
+    with pytest.raises(InputError, match=r"\Acannot read image \S*train_000003\.jpg: .*\Z"):
+        list(read_batches(dataset, [torch.arange(4)]))
+
+
+@pytest.mark.parametrize(("cores", "processes", "expected"), [(8, 1, 8), (8, 3, 2), (2, 4, 1)])
+def test_processes_share_the_cores_that_they_may_use(monkeypatch, cores, processes, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert workers() == expected
+
+
+def test_emulated_bf16_of_an_older_gpu_is_not_used(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not computes_in_bf16(torch.device("cuda"))
 
 
 def test_truncated_picture_is_named(root, tmp_path):
@@ -295,6 +317,40 @@ def test_colour_jitter_by_hand(monkeypatch):
     grey = luma @ x
     expected = grey + 1.2 * (x - grey)
     np.testing.assert_allclose(got[0, :, 0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.01])
+def test_a_scaled_loss_takes_the_step_of_the_loss_itself(train_set, monkeypatch, clip):
+    """As under fp16: gradients are divided by the scale before they are clipped."""
+    recipe, found = Recipe(epochs=1, batch_size=12, clip=clip, bf16=False), []
+    for scaled in (False, True):
+        if scaled:
+            scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+            monkeypatch.setattr(module, "_scaler", lambda *_, scaler=scaler: scaler)
+        model = new_model("classifier")
+        fit(model, train_set, recipe, seed=0)
+        found.append(weights(model))
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_whose_scaled_gradients_overflow_is_left_out(train_set, monkeypatch):
+    monkeypatch.setattr(module, "_scaler", lambda *_: torch.amp.GradScaler("cpu", init_scale=float("inf")))
+    model = new_model("classifier")
+    before = [value.clone() for value in model.parameters()]
+    fit(model, train_set, Recipe(epochs=1, batch_size=24, bf16=False), seed=0)  # one step
+    assert all(torch.equal(now, then) for now, then in zip(model.parameters(), before, strict=True))
+
+
+def test_training_in_bf16_keeps_weights_and_losses_in_fp32(train_set, monkeypatch):
+    kinds, recipe = set(), Recipe(epochs=1, batch_size=12)
+    monkeypatch.setattr(module, "computes_in_bf16", lambda device: True)
+    model = new_model("classifier")
+    model.trunk.register_forward_hook(lambda trunk, given, maps: kinds.add(maps.dtype))
+    (row,) = fit(model, train_set, recipe, seed=0)
+    assert kinds == {torch.bfloat16} and {value.dtype for value in model.parameters()} == {torch.float32}
+    other = new_model("classifier")
+    (exact,) = fit(other, train_set, replace(recipe, bf16=False), seed=0)
+    assert row["loss"] != exact["loss"] and row["loss"] == pytest.approx(exact["loss"], rel=0.03)
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists the processor's instructions there")

@@ -17,20 +17,26 @@ DATASETS = {
 DRAWN = {"picto-voc": "picto", "picto-coco": "picto_coco"}
 
 
-def load_dataset(name: str, split: str, *, root: str | Path, size: int) -> MultiLabelDataset:
+def load_dataset(
+    name: str, split: str, *, root: str | Path, size: int, unlabelled: bool = False
+) -> MultiLabelDataset:
     """Labels of one split, with images read on demand at `size` x `size` pixels.
 
     `root` is the folder that holds the files of the data set. `csv:PATH` is a CSV file of the user's own, relative to
-    `root`; so is `csv` with the file as `root`.
+    `root`; so is `csv` with the file as `root`. unlabelled: keep COCO's images without any label, too.
 
-    Raises InputError for an unknown name or split, and for files that are missing or malformed, naming them.
+    Raises InputError for an unknown name or split, for `unlabelled` with a set that has no such choice, and for files
+    that are missing or malformed, naming them.
     """
     name, root = resolve(name, root)
     if name not in DATASETS:
         known = ", ".join(DATASETS)
         raise InputError(f"no data set is named {name!r}, only {known}{did_you_mean(name, DATASETS)}")
     source = import_module(f"mlic_core.data.{DATASETS[name]}")
-    dataset = source.load(name, split, root=Path(root).expanduser(), size=size)
+    if unlabelled and source.__name__ != "mlic_core.data.coco":
+        raise InputError(f"data.unlabelled=true: that is a choice with COCO only, not with {name}; leave it out")
+    choice = {"unlabelled": True} if unlabelled else {}
+    dataset = source.load(name, split, root=Path(root).expanduser(), size=size, **choice)
     if name in DRAWN:
         dataset.checksums = import_module("mlic_core.data.scenes").read_checksums(Path(root).expanduser())
     return dataset

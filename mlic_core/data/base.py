@@ -16,13 +16,12 @@ from jaxtyping import Float, Float32, Int8, Int64, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from mlic_core.errors import InputError
 
 # What Pillow raises for a file that is absent, cut short, or not an image.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+DEEP = ("I", "F")  # how Pillow's modes of more than 8 bits a pixel and channel begin
 
 
 class MultiLabelDataset(Dataset):
@@ -90,6 +89,10 @@ class MultiLabelDataset(Dataset):
 
     def read(self, index: int) -> UInt8[Tensor, "3 size size"]:
         """Image squashed to `size` x `size` (bilinear, antialiased), 0 to 255. Raises as `original` does."""
+        # Here, since it takes as long to import as torch, and most commands read no image.
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.v2 import functional
+
         image = functional.pil_to_tensor(self.original(index, self.size) if self.draft else self.original(index))
         return functional.resize(
             image, [self.size, self.size], interpolation=InterpolationMode.BILINEAR, antialias=True
@@ -101,13 +104,16 @@ class MultiLabelDataset(Dataset):
         least: a JPEG file may be decoded at a half, a quarter or an eighth of its sides while both keep that many
         pixels; 0 for as it is.
 
-        Raises InputError naming the file when it cannot be decoded, or is not the one that was drawn.
+        Raises InputError naming the file when it cannot be decoded, is not the one that was drawn, or is a grey one of
+        16 or 32 bits, whose range is unknown: Pillow would cut it at 255.
         """
         path = self.image_path(index)
         try:
             if self.checksums and zlib.crc32(path.read_bytes()) != self.checksums.get(path.name):
                 raise ValueError("it is not as it was drawn")
             with Image.open(path) as image:
+                if image.mode.startswith(DEEP):
+                    raise ValueError(f"it has more than 8 bits a pixel (mode {image.mode})")
                 if least:
                     image.draft(None, (least, least))
                 return ImageOps.exif_transpose(image).convert("RGB")

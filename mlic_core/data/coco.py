@@ -8,8 +8,8 @@ In the root lie, for a split such as train of the year 2014,
 PictoCOCO's names carry no year: `instances_train.json` and `train/`.
 
 An image has a label when at least one instance of the class is annotated in it, a crowd region (`iscrowd`) included:
-it shows the class, only not one by one. Images without any label are dropped; of COCO 2014 82,081 for training and
-40,137 for validation are left. There are no difficult objects.
+it shows the class, only not one by one. Images without any label are dropped unless they are asked for; of COCO 2014
+82,081 for training and 40,137 for validation are left. There are no difficult objects.
 """
 
 import json
@@ -66,11 +66,13 @@ class COCODataset(MultiLabelDataset):
         return self.objects[self.ids[index]]
 
 
-def load(name: str, split: str, *, root: Path, size: int) -> COCODataset:
+def load(name: str, split: str, *, root: Path, size: int, unlabelled: bool = False) -> COCODataset:
     """One split, "train" or "val" (PictoCOCO: "test" too). Classes are the file's categories by rising id.
 
-    An image's id is its file name without the ending. Raises InputError for a missing data set, split or image and
-    for a malformed instances file, naming the file, the entry and the key.
+    unlabelled: keep images without any label. An image's id is its file name without the ending.
+
+    Raises InputError for a missing data set, split or image and for a malformed instances file, naming the file, the
+    entry and the key.
     """
     path = root / "annotations" / f"instances_{split}{YEARS[name]}.json"
     if not path.is_file():
@@ -78,7 +80,7 @@ def load(name: str, split: str, *, root: Path, size: int) -> COCODataset:
     found = read_instances(path)
     targets = np.zeros((len(found.files), len(found.labels)), dtype=np.int8)
     targets[found.rows, found.columns] = 1
-    kept = np.flatnonzero(targets.any(1))
+    kept = np.flatnonzero(targets.any(1) | unlabelled)
     if not len(kept):
         raise InputError(f"{path} annotates no image.")
     folder = root / f"{split}{YEARS[name]}"

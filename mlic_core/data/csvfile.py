@@ -20,16 +20,14 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 from jaxtyping import Int8
-from PIL import Image
 
-from mlic_core.data.base import DECODE_ERRORS, MultiLabelDataset
+from mlic_core.data.base import MultiLabelDataset
 from mlic_core.errors import InputError, did_you_mean
 
 IMAGE, LABELS, SPLIT = "image", "labels", "split"
 ALL = "all"  # the split of a file without the column
 VALUES = {"1": 1, "0": 0, "-1": -1}
 LONGEST = 2**20  # characters of a line
-DEEP = ("I", "F")  # how Pillow's modes of more than 8 bits a pixel and channel begin
 
 
 class Table(NamedTuple):
@@ -50,22 +48,6 @@ class CSVDataset(MultiLabelDataset):
 
     def image_path(self, index: int) -> Path:
         return self.folder / self.ids[index]
-
-    def original(self, index: int, least: int = 0) -> Image.Image:
-        """As in every data set. Raises InputError as `check_depth` does too."""
-        check_depth(self.image_path(index))
-        return super().original(index, least)
-
-
-def check_depth(path: Path) -> None:
-    """Raise InputError for a grey image of 16 or 32 bits, whose range is unknown: Pillow would cut it at 255."""
-    try:
-        with Image.open(path) as image:
-            mode = image.mode
-    except DECODE_ERRORS:
-        return  # for the one who decodes it to say
-    if mode.startswith(DEEP):
-        raise InputError(f"image {path} has more than 8 bits a pixel (mode {mode}); save it with 8.")
 
 
 def load(name: str, split: str, *, root: Path, size: int) -> CSVDataset:

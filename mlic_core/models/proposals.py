@@ -11,7 +11,6 @@ import math
 from pathlib import Path
 
 import torch
-import torchvision
 from jaxtyping import Float
 from torch import Tensor
 
@@ -70,7 +69,9 @@ def suppress(
     scores: Float[Tensor, "batch boxes"], boxes: Float[Tensor, "boxes 4"], count: int
 ) -> Float[Tensor, "batch {count} 4"]:
     """The best `count` boxes of each image, none of which overlaps a better one by more than 0.7 (greedy NMS)."""
-    near = torchvision.ops.box_iou(boxes, boxes) > OVERLAP
+    from torchvision.ops import box_iou  # here, since it takes as long to import as torch
+
+    near = box_iou(boxes, boxes) > OVERLAP
     chosen = []
     for _ in range(count):
         best = scores.argmax(1)
@@ -147,8 +148,10 @@ REMEDY = f"give {','.join(COLUMNS)} in each line, the box in shares of the image
 
 
 def _best(rows: list[list[float]]) -> Float[Tensor, "kept 4"]:
+    from torchvision.ops import nms
+
     boxes = torch.tensor(rows)
-    return boxes[torchvision.ops.nms(boxes[:, :4], boxes[:, 4], OVERLAP), :4]
+    return boxes[nms(boxes[:, :4], boxes[:, 4], OVERLAP), :4]
 
 
 def proposal_source(proposals: str) -> Windows | BoxFile | None:

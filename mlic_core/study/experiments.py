@@ -42,7 +42,8 @@ class Data:
     train, monitor, eval: splits; monitor is scored after each epoch ("" for none), and an empty eval is the set's
     usual one. difficult_*: what a label of which only difficult objects are in view counts as. draft: have a large JPEG
     file decoded at a half, a quarter or an eighth of its sides, where that is still `size` or more: faster, and not the
-    same pixels. picto, picto_coco: what to draw for picto-voc and picto-coco.
+    same pixels. unlabelled: keep COCO's images without any label, too. picto, picto_coco: what to draw for picto-voc
+    and picto-coco.
     """
 
     name: str = "picto-voc"
@@ -54,6 +55,7 @@ class Data:
     difficult_train: Difficult = "ignore"
     difficult_eval: Difficult = "ignore"
     draft: bool = False
+    unlabelled: bool = False
     picto: PictoSpec = field(default_factory=PictoSpec)
     picto_coco: PictoCocoSpec = field(default_factory=PictoCocoSpec)
 
@@ -323,11 +325,13 @@ def open_split(data: Data, split: str) -> MultiLabelDataset:
 
     Raises InputError for missing or broken files, naming them.
     """
-    return _open(data.name, data.root, data.size, data.spec, split, data.draft)
+    return _open(data.name, data.root, data.size, data.spec, split, data.draft, data.unlabelled)
 
 
 @lru_cache(maxsize=6)  # a data set object keeps its decoded images; a run needs three
-def _open(name: str, root: str, size: int, spec: Spec | None, split: str, draft: bool) -> MultiLabelDataset:
+def _open(
+    name: str, root: str, size: int, spec: Spec | None, split: str, draft: bool, unlabelled: bool
+) -> MultiLabelDataset:
     if spec:
         folder = prepare(name, root, spec)
     elif root:
@@ -336,7 +340,7 @@ def _open(name: str, root: str, size: int, spec: Spec | None, split: str, draft:
         raise InputError("data.name=csv: name the file too, as in data.name=csv:labels.csv")
     else:
         raise InputError(f"data.root: {name} needs the folder that holds its files; add data.root=FOLDER")
-    dataset = load_dataset(name, split, root=folder, size=size)
+    dataset = load_dataset(name, split, root=folder, size=size, unlabelled=unlabelled)
     dataset.draft = draft
     return dataset
 

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mlic_core.data.base import MultiLabelDataset
-from mlic_core.data.csvfile import check_depth
 from mlic_core.errors import InputError
 from mlic_core.images import prepare_images
 from mlic_core.models import Prediction
@@ -69,7 +68,6 @@ class Photos(MultiLabelDataset):
         return Path(self.ids[index])
 
     def original(self, index: int) -> Image.Image:
-        check_depth(self.image_path(index))
         try:
             return super().original(index)
         except InputError as error:
