@@ -179,8 +179,9 @@ def test_rows_and_pairs_are_experiments_that_the_profile_lists(name):
     assert len(set(rows)) == len(rows) and set(rows) == set(profile.experiments)
     for method, reference, _ in profile.sweeps["photos_pairs"]:
         assert {method, reference} <= set(rows) and method != reference
-    chosen = (profile.sweeps[f"photos_{name}"] for name in ("probe", "classes", "one_seed"))
-    assert set().union(*chosen) <= set(rows)
+    fewer = dict(profile.sweeps["photos_fewer_seeds"])
+    assert {*profile.sweeps["photos_probe"], *profile.sweeps["photos_classes"], *fewer} <= set(rows)
+    assert all(0 < count < len(profile.seeds) for count in fewer.values())
     assert all(rows.index(chosen["trunk.of"]) < rows.index(row)
                for row, chosen in profile.experiments.items() if "trunk.of" in chosen)  # fmt: skip
 

@@ -26,7 +26,7 @@ from mlic_core.study import provenance, report, store, unfinished
 from mlic_core.study.evaluate import evaluate, evaluate_scores, only_of_size, probabilities
 from mlic_core.study.experiments import config, from_settings, run_name
 from mlic_core.study.files import exclusive, write_atomically, write_json
-from mlic_core.study.readme import BEGIN, END, results_table, update_readme
+from mlic_core.study.readme import results_table, update_readme
 from mlic_core.study.record import Record, read_record
 from mlic_core.study.store import Store
 
@@ -765,6 +765,9 @@ def test_the_readme_table_needs_runs():
         results_table([])
 
 
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
 def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkeypatch):
     runs, _ = copied
     shutil.copytree(runs.folder, tmp_path / "results/study/runs")
@@ -780,6 +783,14 @@ def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkey
     text = readme.read_text()
     assert text.startswith(f"before\n{BEGIN}\n| Method") and text.endswith(f"|\n{END}\nafter\n") and "old" not in text
     assert not update_readme(readme, tmp_path / "results", check=True)
+    photos = tmp_path / "results/photos/tables/photos_main.md"
+    photos.parent.mkdir(parents=True)
+    photos.write_text("| a |\n| --- |\n| 1 |\n\nWhat it shows.\n")
+    with pytest.raises(InputError, match="photos:begin"):
+        update_readme(readme, tmp_path / "results")
+    readme.write_text(f"{text}<!-- photos:begin -->old<!-- photos:end -->\n")
+    assert update_readme(readme, tmp_path / "results")
+    assert readme.read_text() == f"{text}<!-- photos:begin -->\n| a |\n| --- |\n| 1 |\n<!-- photos:end -->\n"
 
 
 def test_a_readme_without_markers_is_left_alone(tmp_path):

@@ -174,7 +174,7 @@ def reproduce(also, profile, only, jobs, results, data_root, fresh, force, param
 
 @main.command()
 @click.option("--profile", default="", metavar="NAME", help="Write the report of this profile's results.")
-@click.option("--readme", is_flag=True, help="Renew the results table of README.md from results/study.")
+@click.option("--readme", is_flag=True, help="Renew the tables of README.md from results/study and photos.")
 @click.option("--check", is_flag=True, help="With --readme: change nothing; exit with 1 if the table is out of date.")
 @click.option("--results", **RESULTS)
 def report(profile, readme, check, results):

@@ -1,4 +1,4 @@
-"""The results table of README.md, made from the stored runs."""
+"""The tables of README.md: of the stored runs of the study, and of the photographs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +12,33 @@ from mlic_core.study.record import Record
 from mlic_core.study.report import check_codes, markdown
 from mlic_core.study.store import Store
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+PHOTOS = Path("photos/tables/photos_main.md")
 
 
 def update_readme(readme: Path, results: Path, *, check: bool = False) -> bool:
-    """Put the table of results/study/runs between the markers of `readme`; returns whether it differed.
+    """Put the table of results/study/runs between its markers in `readme`, and that of notebook 13 on the photographs,
+    where it has run, between its own; returns whether anything differed.
 
     check: leave the file alone. Raises InputError without markers or runs, and as `check_codes` does.
     """
     text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise InputError(f"{readme.name} needs one {BEGIN} and after it one {END} around its results table")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    new = f"{before}{BEGIN}\n{results_table(Store(results / 'study' / 'runs').records())}{END}{after}"
+    before, after = _around(readme.name, text, "results")
+    new = before + results_table(Store(results / "study" / "runs").records()) + after
+    if (results / PHOTOS).is_file():
+        table, _, _ = (results / PHOTOS).read_text(encoding="utf-8").partition("\n\n")  # its caption is below
+        before, after = _around(readme.name, new, "photos")
+        new = f"{before}{table}\n{after}"
     if new != text and not check:
         readme.write_text(new, encoding="utf-8")
     return new != text
+
+
+def _around(name: str, text: str, table: str) -> tuple[str, str]:
+    """What stands before and after a table, its markers included."""
+    begin, end = f"<!-- {table}:begin -->", f"<!-- {table}:end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise InputError(f"{name} needs one {begin} and after it one {end} around its table of {table}")
+    return text.split(begin)[0] + begin + "\n", end + text.split(end)[1]
 
 
 class Line(NamedTuple):
