@@ -12,7 +12,7 @@ TORCH := $(shell grep -E '^(torch|torchvision)==' constraints.txt)
 export JUPYTER_PREFER_ENV_PATH := 1
 export JUPYTER_PATH := $(abspath $(VENV))/share/jupyter
 
-.PHONY: help study test browser soak lab bench licences sbom audit clean
+.PHONY: help study test browser coverage mutants soak lab bench licences sbom audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -36,6 +36,21 @@ browser: $(STAMP)  ## install Playwright and axe, then test report and explorer 
 	$(PIP) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -q -n 0 tests/test_browser.py
 
+# In one process: a worker of pytest-xdist is stopped before it has written what it measured.
+coverage: export OMP_NUM_THREADS ?= 1
+coverage: export MLIC_PROGRESS := silent
+coverage: $(STAMP)  ## the lines that the unit tests run, into results/tests.md
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine --quiet
+	@$(BIN)/python workflow/tested.py coverage
+
+mutants: export OMP_NUM_THREADS ?= 1
+mutants: export MLIC_PROGRESS := silent
+mutants: $(STAMP)  ## install mutmut, then see which small faults the tests notice, into results/tests.md
+	$(PIP) -c constraints.txt -e '.[mutants]'
+	@$(BIN)/python workflow/tested.py mutants
+
 soak: $(STAMP)  ## kill, fill, damage and feed broken input for hours, into results/reliability.md
 	@$(BIN)/python -m tests.faults --out results/reliability.md
 
@@ -56,7 +71,7 @@ audit: $(STAMP)  ## look the pinned versions up among known vulnerabilities, whe
 	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:  ## remove .venv, results/smoke, results/quick and tool caches; downloads and other results stay
-	rm -rf .venv results/smoke results/quick build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv results/smoke results/quick build mutants .coverage* *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and by its exact version, so that pip looks at no other build of the largest download.

@@ -99,6 +99,13 @@ def test_raw_map_is_the_default_metric():
     assert bootstrap(*problem, n=30).value == mean_average_precision(*problem).value
 
 
+def test_a_thousand_resamples_are_the_default():
+    a, b, targets = random_scores(0), random_scores(1), random_targets()
+    assert bootstrap(a, targets) == bootstrap(a, targets, n=1000) != bootstrap(a, targets, n=1001)
+    assert paired_bootstrap(a, b, targets) == paired_bootstrap(a, b, targets, n=1000)
+    assert paired_bootstrap(a, b, targets) != paired_bootstrap(a, b, targets, n=1001)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_fast_difference_equals_the_plain_one(kind):
     a, b, targets = random_scores(0), random_scores(1), random_targets()
@@ -170,6 +177,7 @@ def test_resample_without_any_positive_is_left_out(metric):
     assert bootstrap(scores, targets, metric, 50) == (1, 1, 1)
     assert paired_bootstrap(scores, scores, targets, metric, 50) == (0, 0, 0, 0.5)
     assert np.isnan(bootstrap(scores, 0 * targets, metric, 50)).all()
+    assert np.isnan(paired_bootstrap(scores, scores, 0 * targets, metric, 50)).all()
 
 
 # Runs

@@ -151,14 +151,28 @@ def test_official_least_side_by_hand(interval, expected):
     assert (start.item(), end.item()) == expected
 
 
-@pytest.mark.parametrize("cells", [(7, 7), (4, 6), (1, 5), (14, 14), (20, 3)])
-@pytest.mark.parametrize("size", [(112, 112), (50, 61), (14, 14), (9, 8)])
+@pytest.mark.parametrize("cells", [(7, 7), (4, 6), (1, 5), (14, 14), (20, 3), (2, 2)])
+@pytest.mark.parametrize("size", [(112, 112), (50, 61), (14, 14), (9, 8), (1, 2), (2, 1)])
 def test_profiles_equal_the_maxima_of_the_enlarged_map(cells, size):
     maps = torch.rand(3, 4, *cells, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     enlarged = nn.functional.interpolate(maps, size, mode="bilinear", align_corners=True)
     across, down = localization.profiles(maps, *size)
     torch.testing.assert_close(across, enlarged.amax(2), rtol=0, atol=1e-12)
     torch.testing.assert_close(down, enlarged.amax(3), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("spread", "flat"), [(32, True), (34, False)])
+def test_a_spread_of_eight_roundings_is_no_profile(spread, flat):
+    """Eight eps of the maximum 4 are 32 eps; between 2 and 4 doubles are 2 eps apart."""
+    low = 4 - spread * torch.finfo(torch.float64).eps
+    profile = torch.tensor([[[4.0, low, 4.0]]], dtype=torch.float64)
+    assert localization.normalise(profile).tolist() == [[[1, 1 if flat else 0, 1]]]
+
+
+def test_profiles_run_from_0_to_1():
+    profiles = [[[0.25, 0.5, 0.75], [0.5, 0.5, 0.5]], [[0.0, 1.0, 0.5], [3.0, 1.0, 5.0]]]
+    found = localization.normalise(torch.tensor(profiles))
+    assert found.tolist() == [[[0, 0.5, 1], [1, 1, 1]], [[0, 1, 0.5], [0.5, 0, 1]]]
 
 
 def class_maps(dtype=torch.float64):
@@ -201,6 +215,12 @@ def test_paper_rule_is_what_mcar_uses_to_the_bit(dtype):
             assert torch.equal(boxes, theirs(class_maps(dtype), size, tau, min_fraction=fraction))
 
 
+def test_tau_is_one_half_unless_told_otherwise():
+    maps = class_maps()
+    found, expected, other = (localization.localize(maps, (60, 90), *tau) for tau in ((), (0.5,), (0.55,)))
+    assert torch.equal(found, expected) and not torch.equal(found, other)
+
+
 def test_least_side_is_relative_to_each_side():
     maps = torch.zeros(1, 1, 9, 9)
     maps[0, 0, 4, 4] = 1
@@ -229,13 +249,46 @@ def test_crops_equal_slice_and_bilinear_resize():
             torch.testing.assert_close(crops[image, region], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("images", [(6, 9), (2, 2), (1, 3)])
+@pytest.mark.parametrize("size", [(5, 4), (1, 2), (12, 12)])
+def test_crops_of_another_size_equal_slice_and_resize_in_double_precision(images, size):
+    height, width = images
+    pictures = torch.rand(2, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    boxes = torch.tensor([[0, 0, width, height], [width - 1, 0, width, height], [0, height // 2, width, height]])
+    crops = localization.crop(pictures, boxes.expand(2, 3, 4), size)
+    for region, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        expected = nn.functional.interpolate(pictures[..., y0:y1, x0:x1], size, mode="bilinear", align_corners=True)
+        torch.testing.assert_close(crops[:, region], expected, rtol=0, atol=1e-12)
+
+
+def test_corner_boxes_by_hand():
+    """Five eighths of 8 and 16 are 5 and 10; of 9 and 7, 5.6 and 4.4."""
+    even, odd = (localization.corners(size, torch.device("cpu")).tolist() for size in ((8, 16), (9, 7)))
+    assert even == [[0, 0, 10, 5], [6, 0, 16, 5], [0, 3, 10, 8], [6, 3, 16, 8]]
+    assert odd == [[0, 0, 4, 6], [3, 0, 7, 6], [0, 3, 4, 9], [3, 3, 7, 9]]
+
+
+def test_random_boxes_are_drawn_by_their_side_and_then_their_place():
+    torch.manual_seed(0)
+    boxes = localization.random_boxes((40, 3), (30, 60), torch.device("cpu"))
+    torch.manual_seed(0)
+    for axis, length in ((0, 60), (1, 30)):
+        sides, places = torch.rand(120).tolist(), torch.rand(120).tolist()
+        for drawn, place, box in zip(sides, places, boxes.flatten(0, 1), strict=True):
+            side = round(length * (0.25 + drawn / 2))
+            start = math.floor(place * (length - side + 1))
+            assert box[axis::2].tolist() == [start, start + side]
+
+
 @pytest.mark.parametrize("rule", ["paper", "official"])
 def test_boxes_and_crops_stay_on_a_gpu(rule):
     """On fake CUDA tensors, mixing devices or asking for a value raises; no GPU is needed."""
-    with FakeTensorMode(allow_non_fake_inputs=False), torch.device("cuda"):
-        boxes = localization.localize(torch.empty(2, 4, 7, 7), 64, rule=rule)
-        crops = localization.crop(torch.empty(2, 3, 64, 64), boxes)
-    assert boxes.device.type == crops.device.type == "cuda" and crops.shape == (2, 4, 3, 64, 64)
+    gpu = torch.device("cuda")
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        boxes = localization.localize(torch.empty(2, 4, 7, 7, device=gpu), 64, rule=rule)
+        crops = localization.crop(torch.empty(2, 3, 64, 64, device=gpu), boxes)
+        others = localization.corners((64, 64), gpu), localization.random_boxes((2, 3), (64, 64), gpu)
+    assert {one.device.type for one in (boxes, crops, *others)} == {"cuda"} and crops.shape == (2, 4, 3, 64, 64)
 
 
 @pytest.mark.parametrize("rule", ["paper", "official"])
@@ -251,7 +304,7 @@ def test_localisation_compiles_without_a_graph_break(untyped, rule):
 
 
 def test_impossible_rules_are_refused_by_name(untyped):
-    with pytest.raises(InputError, match="did you mean 'official'"):
+    with pytest.raises(InputError, match=r"^rule='offical': choose one of paper, official; did you mean 'official'\?$"):
         localization.localize(torch.rand(1, 1, 7, 7), 56, rule="offical")
-    with pytest.raises(InputError, match=r"min_fraction=0\.2: rule 'official' has 0\.125"):
+    with pytest.raises(InputError, match=r"^min_fraction=0\.2: rule 'official' has 0\.125; leave it out$"):
         localization.localize(torch.rand(1, 1, 7, 7), 56, rule="official", min_fraction=0.2)

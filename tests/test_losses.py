@@ -4,16 +4,24 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from mlic_core.losses import binary_cross_entropy, restrict_difficult, softmax_cross_entropy, warp
+from mlic_core.losses import (
+    binary_cross_entropy,
+    euclidean,
+    own_steps,
+    restrict_difficult,
+    softmax_cross_entropy,
+    warp,
+)
 from mlic_core.models.pooling import ClassHead, global_pool
 
 
 def test_binary_cross_entropy_by_hand_leaves_ignored_entries_out():
-    logits = torch.tensor([[0.0, math.log(3)], [100.0, -math.log(3)]], dtype=torch.float64)
+    logits = torch.tensor([[math.log(7), math.log(3)], [100.0, -math.log(3)]], dtype=torch.float64)
     targets = torch.tensor([[1, 0], [-1, 0]], dtype=torch.int8)
-    expected = (math.log(2) + math.log(4) + math.log(4 / 3)) / 3
-    assert binary_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+    expected = (math.log(8 / 7) + math.log(4) + math.log(4 / 3)) / 3
+    assert binary_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-14)
 
 
 def test_binary_cross_entropy_of_an_all_ignored_batch_is_zero_with_zero_gradient():
@@ -21,6 +29,12 @@ def test_binary_cross_entropy_of_an_all_ignored_batch_is_zero_with_zero_gradient
     loss = binary_cross_entropy(logits, torch.full((3, 4), -1, dtype=torch.int8))
     loss.backward()
     assert loss.item() == 0 and logits.grad.abs().max() == 0
+
+
+def test_binary_cross_entropy_of_a_single_entry_is_its_term():
+    """A mean over one, in double precision; an ignored entry beside it is none."""
+    logits, targets = torch.tensor([[math.log(3), 9.0]], dtype=torch.float64), torch.tensor([[0, -1]], dtype=torch.int8)
+    assert binary_cross_entropy(logits, targets).item() == pytest.approx(math.log(4), rel=1e-14)
 
 
 def plain_softmax(logits, targets):
@@ -78,8 +92,9 @@ def test_gradients_of_losses_over_several_labels(loss):
 @pytest.mark.parametrize("value", [0, -1])
 def test_without_any_label_the_loss_is_zero_with_zero_gradient(loss, value):
     logits = torch.randn(3, 4, requires_grad=True)
-    result = loss(logits, torch.full((3, 4), value, dtype=torch.int8))
-    result.backward()
+    with torch.autograd.set_detect_anomaly(True):  # raises where a NaN lies under a mask
+        result = loss(logits, torch.full((3, 4), value, dtype=torch.int8))
+        result.backward()
     assert result.item() == 0 and logits.grad.abs().max() == 0
 
 
@@ -103,9 +118,27 @@ def test_a_margin_of_exactly_one_is_no_violation():
 
 
 @pytest.mark.parametrize("loss", [softmax_cross_entropy, warp])
+def test_one_image_with_one_label_is_its_own_mean(loss):
+    """Two classes, the label .5 behind: log(1 + e^.5), and a hinge of 1.5 with L(1) = 1."""
+    logits, targets = torch.tensor([[1.0, 1.5]], dtype=torch.float64), torch.tensor([[1, 0]], dtype=torch.int8)
+    expected = {softmax_cross_entropy: math.log1p(math.exp(0.5)), warp: 1.5}[loss]
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, softmax_cross_entropy, warp])
 def test_losses_of_half_precision_scores_are_computed_in_fp32(loss):
     logits, targets = drawn(1)
-    assert loss(logits.bfloat16(), targets).dtype == torch.float32
+    found = loss(logits.bfloat16(), targets)
+    assert found.dtype == torch.float32 and found == loss(logits.bfloat16().float(), targets)
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, softmax_cross_entropy, warp, euclidean])
+def test_losses_stay_on_a_gpu(loss):
+    """On fake CUDA tensors, mixing devices or asking for a value raises; no GPU is needed."""
+    with FakeTensorMode():
+        scores, targets = torch.empty(3, 5, device="cuda"), torch.empty(3, 5, dtype=torch.int8, device="cuda")
+        assert loss(scores, targets).device.type == "cuda"
+        assert own_steps(targets, torch.empty(5, dtype=torch.int64, device="cuda"), 2).device.type == "cuda"
 
 
 def test_difficult_entries_count_as_asked():
@@ -113,7 +146,7 @@ def test_difficult_entries_count_as_asked():
     assert restrict_difficult(targets, "ignore").tolist() == [[1, 0, -1]]
     assert restrict_difficult(targets, "positive").tolist() == [[1, 0, 1]]
     assert restrict_difficult(targets, "negative").tolist() == [[1, 0, 0]]
-    with pytest.raises(ValueError, match="skip"):
+    with pytest.raises(ValueError, match=r"^difficult='skip' is none of ignore, positive, negative$"):
         restrict_difficult(targets, "skip")
 
 

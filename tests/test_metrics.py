@@ -612,3 +612,35 @@ def test_top_k_must_name_a_number_of_classes(function, top_k):
 def test_label_scores_need_a_rule():
     with pytest.raises(InputError, match="top_k, threshold or both"):
         label_scores(np.zeros((2, 3)), np.zeros((2, 3), dtype=np.int8))
+
+
+ZEROS, NONE = np.zeros((2, 3)), np.zeros((2, 3), dtype=np.int8)
+
+
+def with_fault(array, fault):
+    found = array.copy()
+    found[1, 2] = fault
+    return found
+
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    (lambda: average_precision(ZEROS, NONE[:, :2]),
+     "scores and targets must have one shape (images, classes), not (2, 3) and (2, 2)."),
+    (lambda: average_precision(with_fault(ZEROS, np.nan), NONE),
+     "the score of image 1, class 2 is nan; scores must be finite."),
+    (lambda: average_precision(ZEROS, with_fault(NONE, 2)),
+     "the target of image 1, class 2 is 2; targets are 1 (present), 0 (absent) or -1 (ignored)."),
+    (lambda: average_precision(ZEROS, NONE, "voc7"),
+     "kind='voc7': choose one of raw, voc10, voc07; did you mean 'voc07'?"),
+    (lambda: label_scores(ZEROS, NONE), "label_scores needs a rule: give top_k, threshold or both."),
+    (lambda: label_scores(ZEROS, NONE, top_k=4), "top_k is 4; with 3 classes it must lie between 1 and 3."),
+    (lambda: map_at_n(ZEROS, NONE, 0), "n is 0; MAP@n needs at least the first place."),
+    (lambda: bootstrap(ZEROS, NONE, n=0), "n is 0 and level 0.95: n must be at least 1 and level between 0 and 1."),
+    (lambda: bootstrap(ZEROS[:0], NONE[:0]), "scores of shape (0, 3) hold no run or no image to resample."),
+    (lambda: protocol_matrix(ZEROS, NONE, difficult=("ignored",)),
+     "difficult='ignored': choose one of ignore, positive, negative; did you mean 'ignore'?"),
+])  # fmt: skip
+def test_a_refusal_is_one_sentence_that_says_what_to_change(call, sentence, untyped):
+    with pytest.raises(InputError) as refusal:
+        call()
+    assert str(refusal.value) == sentence

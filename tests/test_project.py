@@ -60,6 +60,13 @@ def test_constraints_pin_every_direct_dependency():
     assert {package_name(dependency) for dependency in direct_dependencies()} - set(pins()) == set()
 
 
+def test_constraints_pin_what_make_installs_besides():
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    names = set(re.findall(r"-c constraints\.txt -e '\.\[(\w+)\]'", read("Makefile")))
+    assert names == {"test", "browser", "mutants"}
+    assert {package_name(one) for name in names for one in extras[name]} - set(pins()) == set()
+
+
 def test_constraints_name_no_package_of_one_platform():
     assert [name for name in pins() if PLATFORM_PACKAGES.match(name)] == []
 
@@ -122,6 +129,7 @@ def test_files_name_no_machine_path_and_no_index_address():
 @in_checkout
 @pytest.mark.parametrize("name", [
     ".venv/pyvenv.cfg", "data/cache/picto-voc/x.jpg", "results/quick/tables/t.csv", "results/smoke/x.json",
+    "mutants/mlic_core/costs.py", ".coverage.host.1",
     "results/study/runs/0123456789ab/model.safetensors", "results/study/runs/0123456789ab/checkpoint.pt",
     "results/photos/runs/0123456789ab.lock",
 ])
@@ -132,7 +140,7 @@ def test_git_ignores(name):
 @in_checkout
 @pytest.mark.parametrize("name", [
     "results/study/runs/0123456789ab/run.json", "results/study/runs/0123456789ab/scores.npz",
-    "results/photos/tables/t.csv", "results/bench.json", "results/reliability.md",
+    "results/photos/tables/t.csv", "results/bench.json", "results/reliability.md", "results/tests.md",
     "data/weights/pictonet-m.safetensors",
 ])
 def test_git_keeps(name):

@@ -7,6 +7,7 @@ import torch
 from mlic_core.errors import InputError
 from mlic_core.losses import restrict_difficult
 from mlic_core.metrics import label_scores, mean_average_precision, protocol_matrix
+from mlic_core.metrics.protocols import Rule
 from tests.metric_problems import sigmoid
 
 COLUMNS = ["metric", "definition", "rule", "difficult", "value", "classes"]
@@ -114,6 +115,14 @@ def test_sigmoid_stands_in_for_the_probabilities():
     scores, targets = random_predictions()
     frame = protocol_matrix(scores, targets)
     assert frame.equals(protocol_matrix(scores, targets, probabilities=sigmoid(scores)))
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 1.0, 2.0])
+def test_every_probability_is_above_zero_and_none_above_one(threshold):
+    scores, targets = random_predictions()
+    rules = [Rule(threshold=threshold)]
+    found = [protocol_matrix(scores, targets, rules=rules, probabilities=p) for p in (None, sigmoid(scores))]
+    assert found[0].equals(found[1])
 
 
 def test_logit_zero_is_one_half_and_not_above_it():

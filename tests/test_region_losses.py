@@ -80,6 +80,11 @@ def test_images_without_labels_are_left_out_of_the_mean():
     torch.testing.assert_close(scores.grad[[1, 3]], kept.grad)
 
 
+def test_one_image_with_one_label_is_its_own_mean():
+    """p = (1/4, 3/4) for the label (1, 0)."""
+    assert euclidean(logs([[1.0, 3.0]]), labels([[1, 0]])).item() == pytest.approx(2 * 9 / 16, rel=1e-6)
+
+
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_batch_without_any_label_gives_zero_and_a_zero_gradient(value):
     scores = drawn(2)[0].requires_grad_()
@@ -96,7 +101,7 @@ def test_four_anchors_stand_in_the_printed_order():
 def test_other_anchors_go_round_the_circle_evenly_from_45_degrees(count):
     angles = [math.radians(45 + i * 360 / count) for i in range(count)]
     expected = [[math.sqrt(2) / 2 * math.cos(angle), math.sqrt(2) / 2 * math.sin(angle)] for angle in angles]
-    torch.testing.assert_close(anchors(count), torch.tensor(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(anchors(count), torch.tensor(expected), rtol=0, atol=6e-8)  # to the last digit
 
 
 def test_eight_anchors_are_the_four_printed_ones_and_four_on_the_axes():

@@ -74,9 +74,11 @@ def protocol_matrix(
 
 def _as_logit(rule: Rule) -> Rule:
     """The same rule for logits: a sigmoid is monotone, so that its values need not be computed."""
-    if rule.threshold is None or not 0 < rule.threshold < 1:
+    if rule.threshold is None:
         return rule
-    return rule._replace(threshold=float(np.log(rule.threshold / (1 - rule.threshold))))
+    with np.errstate(divide="ignore"):  # all of them are above 0 and none is above 1
+        share = np.float64(rule.threshold).clip(0, 1)
+        return rule._replace(threshold=float(np.log(share / (1 - share))))
 
 
 def _ap_cells(scores: np.ndarray, targets: np.ndarray) -> Iterator[dict[str, Any]]:
