@@ -77,7 +77,10 @@ def bare(dataset: Noise) -> np.ndarray:
 
 def steps(images: Tensor, *, keep: bool) -> np.ndarray:
     """Two steps of training; the weights of the head."""
-    _ = keep_freed_memory() if keep else give_memory_back()
+    if keep:
+        keep_freed_memory()
+    else:
+        give_memory_back()
     torch.manual_seed(0)
     model = build_model("classifier", CLASSES, build_trunk("mobilenet_v2", "none"))
     model.to(memory_format=torch.channels_last).train()

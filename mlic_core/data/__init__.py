@@ -33,7 +33,7 @@ def load_dataset(
         known = ", ".join(DATASETS)
         raise InputError(f"no data set is named {name!r}, only {known}{did_you_mean(name, DATASETS)}")
     source = import_module(f"mlic_core.data.{DATASETS[name]}")
-    if unlabelled and source.__name__ != "mlic_core.data.coco":
+    if unlabelled and DATASETS[name] != "coco":
         raise InputError(f"data.unlabelled=true: that is a choice with COCO only, not with {name}; leave it out")
     choice = {"unlabelled": True} if unlabelled else {}
     dataset = source.load(name, split, root=Path(root).expanduser(), size=size, **choice)

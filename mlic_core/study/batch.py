@@ -1,7 +1,6 @@
 """The batch: every notebook through papermill, each in a process of its own, with one line each and a summary."""
 
 import ast
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration
 from mlic_core.study import unchanged
-from mlic_core.study.files import exclusive, write_atomically
+from mlic_core.study.files import exclusive, sha256, write_atomically
 from mlic_core.study.profile import load_profile
 from mlic_core.study.values import convert
 
@@ -162,10 +161,6 @@ def plan(notebooks: Sequence[Path], common: Mapping[str, Any], extra: Mapping[st
     return jobs
 
 
-def _digest(notebook: Path) -> str:
-    return "sha256:" + hashlib.sha256(notebook.read_bytes()).hexdigest()
-
-
 def _remove_runs(runs: Path) -> None:
     count = sum(1 for _ in runs.glob("*/run.json"))
     print(f"--fresh: removing {count} stored runs in {_shown(runs)}", flush=True)
@@ -215,7 +210,7 @@ def _start(job: Job, work: Path, home: Path, threads: int | None) -> None:
         "replace": _replacements(job.parameters, home),
         "stamp": {
             "profile": job.parameters["profile"],
-            "source": _digest(job.notebook),
+            "source": f"sha256:{sha256(job.notebook)}",
         },
     }
     (job.work / "request.json").write_text(json.dumps(request), encoding="utf-8")
