@@ -92,6 +92,9 @@ def tables(ratios: list[tuple[Benchmark, Row]], figures: list[tuple[Figure, Row]
         "our metrics use one).",
         "Seconds are medians over n runs of each side in turn, after one in which their results were compared.",
         "Ratio = peer / ours: above 1 we are faster.",
+        "The C library gives freed memory back here, on both sides, as in anyone's script. `mlic` has it kept, which "
+        "speeds up the trunk by the ratios of `memory/` and shrinks those to peers that run it: see "
+        "`cnn_rnn/cached_head`.",
         "",
         "| benchmark | what, and the peer | ratio | least ratio | goal | ours, s | peer, s | n |",
         "|---|---|--:|--:|--:|--:|--:|--:|",

@@ -1,9 +1,5 @@
-"""The training loop beside the barest loop in PyTorch: the same model, the same batches, the same steps.
+"""The training loop beside the barest loop in PyTorch: the same model, the same batches, the same steps."""
 
-And a step of training with and without keeping the memory that is freed.
-"""
-
-import ctypes
 from functools import cache, partial
 
 import numpy as np
@@ -13,7 +9,6 @@ from torch import Tensor, nn
 from benchmarks import Benchmark
 from mlic_core.data.base import MultiLabelDataset
 from mlic_core.models import build_model, build_trunk
-from mlic_core.study.memory import MMAP_MAX, TOP_PAD, TRIM_THRESHOLD, keep_freed_memory
 from mlic_core.training import Recipe, computes_in_bf16, fit
 
 CLASSES, BATCH, LR, HEAD_LR, CLIP = 20, 32, 0.02, 0.1, 5.0
@@ -73,42 +68,6 @@ def bare(dataset: Noise) -> np.ndarray:
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
     return model.head.linear.weight.detach().numpy().copy()
-
-
-def steps(images: Tensor, *, keep: bool) -> np.ndarray:
-    """Two steps of training; the weights of the head."""
-    if keep:
-        keep_freed_memory()
-    else:
-        give_memory_back()
-    torch.manual_seed(0)
-    model = build_model("classifier", CLASSES, build_trunk("mobilenet_v2", "none"))
-    model.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    for _ in range(2):
-        optimizer.zero_grad(set_to_none=True)
-        model(images).logits.square().mean().backward()
-        optimizer.step()
-    return model.head.linear.weight.detach().numpy().copy()
-
-
-def give_memory_back() -> None:
-    """What glibc does by itself once it has seen large blocks freed."""
-    threshold = 2**25
-    own = {-3: threshold, MMAP_MAX: 65536, TRIM_THRESHOLD: 2 * threshold, TOP_PAD: 2**17}  # -3: least block mapped
-    for parameter, value in own.items():
-        ctypes.CDLL(None).mallopt(parameter, value)
-
-
-def bench_memory(scale: float = 1) -> list[Benchmark]:
-    """Nothing to compare where the C library is another."""
-    if not keep_freed_memory():
-        return []
-    size = 256 if scale >= 1 else 64
-    images = torch.randn(16, 3, size, size).contiguous(memory_format=torch.channels_last)
-    about = f"two training steps, mobilenet_v2, 16 images of {size} px, freed memory kept: glibc left alone"
-    sides = partial(steps, images, keep=True), partial(steps, images, keep=False)
-    return [Benchmark("training/memory/given_back", about, *sides)]
 
 
 def order_seed() -> int:

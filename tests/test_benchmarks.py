@@ -102,7 +102,7 @@ def test_a_run_of_some_modules_is_printed_and_leaves_the_files(tmp_path, monkeyp
 def test_modules_are_chosen_by_name_and_all_run_without_one(capsys):
     assert {build.__module__ for build in builders(["rdar"])} == {"benchmarks.rdar"}
     everything = {build.__module__ for build in builders()}
-    names = ("cli", "cnn_rnn", "data", "mcar", "metrics", "rdar", "training")
+    names = ("cli", "cnn_rnn", "data", "mcar", "memory", "metrics", "rdar", "training")
     assert everything == {f"benchmarks.{name}" for name in names}
     assert arguments([]) == []
     with pytest.raises(SystemExit):

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from mlic_core.errors import InputError
 from mlic_core.study import page, report
 from mlic_core.study.cli import main
+from mlic_core.study.files import sha256, with_checksum, without_checksum
 from mlic_core.study.formulas import formula, markdown_to_html
 from mlic_core.study.notebook_pages import Executed, find_places, read_notebooks, to_html
 from mlic_core.study.page import read_table, write_report
@@ -550,7 +551,7 @@ def test_a_killed_writer_leaves_the_old_index_with_links_that_resolve(results, m
     before = content(results)
     shutil.rmtree(results / "study/runs/dddd")
     manifest = json.loads((results / "study/manifest.json").read_text())
-    manifest["tables/main"] |= {"runs": ["aaaa"]}
+    manifest["tables/main"] = with_checksum(without_checksum(manifest["tables/main"]) | {"runs": ["aaaa"]})
     (results / "study/manifest.json").write_text(json.dumps(manifest))
     order = []
 
@@ -571,7 +572,13 @@ def break_manifest(results, change):
     path = results / "study/manifest.json"
     manifest = json.loads(path.read_text())
     change(manifest)
+    for entry in manifest.values():
+        entry.pop("sha256", None)
     path.write_text(json.dumps(manifest))
+
+
+def replace(path, before, after):
+    path.write_text(path.read_text().replace(before, after, 1))
 
 
 @pytest.mark.parametrize(
@@ -582,6 +589,10 @@ def break_manifest(results, change):
             r"manifest.json names figures/curves.svg, which is missing; `mlic",
         ),
         (lambda s: (s / "tables/main.csv").write_text("x"), r"main.csv is not the file that manifest.json describes"),
+        (
+            lambda s: replace(s / "manifest.json", '"caption": "', '"caption": "!'),
+            r"manifest.json is no manifest of tables and figures \(it was changed after it was written\); remove it",
+        ),
         (lambda s: (s / "manifest.json").write_text("{"), r"manifest.json is no manifest .*; remove it and run `mlic"),
         (lambda s: (s / "manifest.json").write_text("[1]"), r"manifest.json is no manifest"),
         (lambda s: (s / "manifest.json").write_text('{"tables/a": {"caption": "c"}}'), r"is no manifest .*'runs'"),
@@ -625,8 +636,6 @@ def test_a_manifest_can_name_no_file_but_its_own(results, key, files):
 def test_a_table_that_is_none_is_named(results, tmp_path):
     path = results / "study/tables/main.md"
     path.write_text("nothing")
-    from mlic_core.study.files import sha256
-
     break_manifest(
         results, lambda manifest: manifest["tables/main"]["files"].update({"tables/main.md": f"sha256:{sha256(path)}"})
     )

@@ -8,6 +8,7 @@ from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
 from mlic_core.study import rescore as module
 from mlic_core.study.experiments import from_settings
+from mlic_core.study.files import with_checksum, without_checksum
 from mlic_core.study.rescore import rescore
 from mlic_core.study.store import Store
 
@@ -78,11 +79,24 @@ def test_numbers_of_other_code_are_computed_again(trained, change):
     first = rescore(store, experiment, **{"method.tau": 0.4})
     path, key = record.folder / "rescored.json", '{"method.tau": 0.4}'
     kept = json.loads(path.read_text())
-    kept[key] = {name: value for name, value in (kept[key] | change).items() if value} | {"metrics": {"mAP": 1.0}}
+    changed = without_checksum(kept[key]) | change | {"metrics": {"mAP": 1.0}}
+    kept[key] = with_checksum({name: value for name, value in changed.items() if value})
     path.write_text(json.dumps(kept))
     assert rescore(store, experiment, **{"method.tau": 0.4}) == first
     entry = json.loads(path.read_text())[key]
     assert (entry["code"], entry["scoring"]) == (record.code, record.scoring)
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace('"mAP": ', '"mAP": 1', 1), lambda text: text[:-9],
+                                    lambda text: "", lambda text: "[1]"])  # fmt: skip
+def test_numbers_that_were_damaged_are_computed_again(trained, damage):
+    store, experiment, record = trained
+    first = rescore(store, experiment, **{"method.tau": 0.6})
+    path = record.folder / "rescored.json"
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    assert rescore(store, experiment, **{"method.tau": 0.6}) == first
+    assert json.loads(path.read_text())['{"method.tau": 0.6}'] == json.loads(whole)['{"method.tau": 0.6}']
 
 
 @pytest.mark.parametrize(

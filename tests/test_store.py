@@ -25,7 +25,7 @@ from mlic_core.errors import InputError
 from mlic_core.study import provenance, report, store, unfinished
 from mlic_core.study.evaluate import evaluate, evaluate_scores, only_of_size, probabilities
 from mlic_core.study.experiments import config, from_settings, run_name
-from mlic_core.study.files import exclusive, write_atomically, write_json
+from mlic_core.study.files import exclusive, without_checksum, write_atomically, write_json
 from mlic_core.study.readme import results_table, update_readme
 from mlic_core.study.record import Record, read_record
 from mlic_core.study.store import Store
@@ -74,7 +74,7 @@ def test_a_record_holds_exactly_what_the_format_promises(finished):
                                     ("history.jsonl", "model.safetensors", "run.json", "scores.npz")]
     assert list(json.loads((record.folder / "run.json").read_text())) == [
         "name", "config", "metrics", "seconds", "peak_memory", "versions", "commit", "dirty", "device", "code",
-        "scoring"]
+        "scoring", "files", "sha256"]
     arrays = record.scores()
     assert {key: (array.shape, array.dtype.kind) for key, array in arrays.items()} == {
         "logits": ((12, 20), "f"), "targets": ((12, 20), "i"), "ids": ((12,), "U"), "labels": ((20,), "U"),
@@ -277,19 +277,16 @@ def test_a_failed_write_leaves_the_old_content(tmp_path):
     assert written(tmp_path) == ["run.json"]
 
 
-def test_a_record_that_contradicts_its_settings_is_an_error(copied, tiny):
-    runs, record = copied
-    path = record.folder / "run.json"
-    path.write_text(path.read_text().replace('"recipe.clip": 5.0', '"recipe.clip": 1.0'))
+def test_a_record_that_contradicts_its_settings_is_an_error(copied, edit, tiny):
+    runs, _ = copied
+    edit(lambda content: content["config"].update({"recipe.clip": 1.0}))
     with pytest.raises(InputError, match=r"was made with recipe.clip=1.0, not 5.0: a default has changed since"):
         runs.run(tiny(method="mcar", **{"method.topN": 2}))
 
 
-def test_a_record_without_a_later_setting_still_counts(copied, tiny, monkeypatch):
+def test_a_record_without_a_later_setting_still_counts(copied, edit, tiny, monkeypatch):
     runs, record = copied
-    content = json.loads((record.folder / "run.json").read_text())
-    del content["config"]["recipe.clip"]
-    (record.folder / "run.json").write_text(json.dumps(content))
+    edit(lambda content: content["config"].pop("recipe.clip"))
     monkeypatch.setattr(store, "fit", forbid)
     assert runs.run(tiny(method="mcar", **{"method.topN": 2})).name == record.name
 
@@ -338,15 +335,14 @@ def test_a_record_without_its_model_is_trained_again_and_agrees(copied, tiny):
     assert not (record.folder / "checkpoint.pt").exists()
 
 
-def test_a_retrained_model_that_disagrees_is_refused_and_the_record_stays(copied, tiny):
+def test_a_retrained_model_that_disagrees_is_refused_and_the_record_stays(copied, edit, tiny):
     runs, record = copied
-    content = json.loads((record.folder / "run.json").read_text())
-    content["metrics"]["mAP"] += 5
-    (record.folder / "run.json").write_text(json.dumps(content))
+    stored = record.metrics["mAP"] + 5
+    edit(lambda content: content["metrics"].update(mAP=stored))
     (record.folder / "model.safetensors").unlink()
     with pytest.raises(RuntimeError, match="trained again"):
         runs.model(tiny(method="mcar", **{"method.topN": 2}))
-    assert read_record(record.folder).metrics["mAP"] == content["metrics"]["mAP"]
+    assert read_record(record.folder).metrics["mAP"] == stored
     assert not (record.folder / "model.safetensors").exists()
 
 
@@ -358,6 +354,7 @@ def edit(copied):
     def change(do):
         content = json.loads(path.read_text())
         do(content)
+        content.pop("sha256", None)
         write_json(path, content)
 
     return change
@@ -411,17 +408,18 @@ def test_a_metric_that_is_new_or_gone_is_a_change(copied, edit, said, tiny):
     assert runs.run(tiny(**MCAR2)).metrics == record.metrics and len(said) == 1
 
 
-def without_sizes(record):
-    """Make it one of the early records, whose scores.npz held no object sizes."""
+def without_sizes(record, edit):
+    """Make it one of the early records, whose scores.npz held no object sizes, and which had no digests of files."""
     arrays = record.scores()
     del arrays["largest"]
     np.savez_compressed(record.folder / "scores.npz", **arrays)
+    edit(lambda content: content.pop("files"))
     return (record.folder / "scores.npz").read_bytes()
 
 
 def test_an_early_record_takes_object_sizes_from_its_data_and_its_scores_stay(copied, edit, tiny):
     runs, record = copied
-    scores = without_sizes(record)
+    scores = without_sizes(record, edit)
     edit(lambda content: content.update(scoring="", metrics=content["metrics"] | {"mAP large objects": 1.0}))
     assert runs.run(tiny(**MCAR2)).metrics == record.metrics
     assert (record.folder / "scores.npz").read_bytes() == scores
@@ -429,7 +427,7 @@ def test_an_early_record_takes_object_sizes_from_its_data_and_its_scores_stay(co
 
 def test_an_early_record_without_the_boxes_it_had_is_left_alone(copied, edit, devkit):
     runs, record = copied
-    without_sizes(record)
+    without_sizes(record, edit)
     edit(lambda content: content.pop("scoring"))
     before = (record.folder / "run.json").read_bytes()
     shutil.rmtree(devkit / "VOCdevkit/VOC2012/Annotations")
@@ -451,6 +449,31 @@ def test_metrics_are_renewed_by_one_process(copied, edit, tiny, monkeypatch):
     monkeypatch.setattr(runs, "_exclusive", wait_for_the_first)
     monkeypatch.setattr(store, "renewed", forbid)
     assert runs.run(tiny(**MCAR2)) == record
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ('"mAP": ', '"mAP": 1'), ('"recipe.clip": 5.0', '"recipe.clip": 5.5'), ('"device": "cpu', '"device": "gpu'),
+    ('"sha256": "', '"sha256": "0'),
+])  # fmt: skip
+def test_a_record_changed_by_one_character_is_refused(copied, before, after):
+    runs, record = copied
+    path = record.folder / "run.json"
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(InputError, match=r"run.json is not a run's record \(it was changed after it was written\)"):
+        runs.records()
+
+
+@pytest.mark.parametrize(("name", "read"), [("scores.npz", Record.scores), ("history.jsonl", Record.history)])
+def test_the_files_of_another_run_are_refused(copied, name, read):
+    """Whole and readable, but not what this run's record describes."""
+    _, record = copied
+    path = record.folder / name
+    if name == "scores.npz":
+        np.savez(path, **(record.scores() | {"logits": record.scores()["logits"] + np.float32(1)}))
+    else:
+        path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 3'))
+    with pytest.raises(InputError, match=rf"{name} \(it is not the file that run.json describes\); put it back"):
+        read(read_record(record.folder))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"text"])
@@ -695,6 +718,14 @@ def test_the_manifest_says_what_is_behind_each_file(tmp_path):
     assert set(manifest["tables/b"]["files"]) == {"tables/b.csv", "tables/b.md"}
 
 
+@pytest.mark.parametrize("text", ["", '{"tables/a": ', "[1]"])
+def test_a_damaged_manifest_is_named_and_stays(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"manifest.json is no manifest of tables and figures .*; remove it and run"):
+        report.save_table(tmp_path, pandas.DataFrame({"x": [1]}), "b", "A table.")
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
 def test_the_manifest_survives_notebooks_side_by_side(tmp_path):
     def save(number):
         report.save_table(tmp_path, pandas.DataFrame({"x": [number]}), f"t{number}", "c")
@@ -774,7 +805,7 @@ def test_the_readme_is_renewed_between_its_markers_only(tmp_path, copied, monkey
     shown = {"method.pooling": "gwp", "method.topN": 4, "trunk.name": "pictonet-m", "data.size": 112}
     for path in tmp_path.glob("results/study/runs/*/run.json"):  # as settings that the table shows
         content = json.loads(path.read_text())
-        path.write_text(json.dumps(content | {"config": content["config"] | shown}))
+        path.write_text(json.dumps(without_checksum(content) | {"config": content["config"] | shown}))
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     assert update_readme(readme, tmp_path / "results", check=True)

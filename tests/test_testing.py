@@ -116,6 +116,17 @@ def test_broken_files_and_those_of_other_code_are_scored_again(trained, content)
     np.testing.assert_array_equal(scores_of(store, [small], "five"), first)
 
 
+def test_a_flipped_bit_is_noticed_wherever_it_is(trained):
+    store, (small, _) = trained
+    first, path = scores_of(store, [small], "five"), store.run(small).folder / "tested-five.npz"
+    whole = path.read_bytes()
+    for bit in np.random.default_rng(0).integers(0, 8 * len(whole), 60):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        np.testing.assert_array_equal(scores_of(store, [small], "five"), first)
+
+
 def test_a_run_of_other_code_is_not_scored_again(trained, monkeypatch):
     store, (small, _) = trained
     path = store.run(small).folder / "tested-centre.npz"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -49,6 +49,26 @@ def exclusive(path: Path, waiting: str = "") -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # while held: filelock makes a waiter on an unlinked file start over
         lock.release()
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is to become JSON and, under a last key `sha256`, the checksum of it."""
+    return {**content, "sha256": _checksum(content)}
+
+
+def without_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What `with_checksum` was given; early content, which has no checksum, as it is.
+
+    Raises ValueError where the content is not the one that the checksum was made of.
+    """
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    if content.get("sha256", own := _checksum(rest)) != own:
+        raise ValueError("it was changed after it was written")
+    return rest
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -4,7 +4,6 @@ Everything lies in results/PROFILE/report and links with relative addresses to t
 of the profile can be moved, and opened without a network or a server.
 """
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from mlic_core.study.files import exclusive, sha256, write_atomically
 from mlic_core.study.notebook_pages import Executed, Place, find_places, read_notebooks, to_html
 from mlic_core.study.profile import load_profile, profile_names
 from mlic_core.study.record import Record
-from mlic_core.study.report import DPI, MANIFEST
+from mlic_core.study.report import DPI, MANIFEST, read_entries
 from mlic_core.study.store import Store
 
 REPORT = "report"
@@ -97,17 +96,10 @@ def read_manifest(folder: Path) -> list[Entry]:
 
     Raises InputError if manifest.json is broken, or a file that it names is missing or not the one that was described.
     """
-    path = folder / MANIFEST
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = [Entry(key, str(item["caption"]), tuple(item["runs"])) for key, item in content.items()]
-        digests = {entry.key: dict(content[entry.key]["files"]) for entry in entries}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        remedy = f"remove it and run `mlic reproduce --profile {folder.name}`"
-        raise InputError(f"{path} is no manifest of tables and figures ({error}); {remedy}") from error
-    for entry in entries:
-        _check_files(folder, entry.key, digests[entry.key])
-    return entries
+    entries = read_entries(folder)
+    for key, entry in entries.items():
+        _check_files(folder, key, entry["files"])
+    return [Entry(key, entry["caption"], tuple(entry["runs"])) for key, entry in entries.items()]
 
 
 def _check_files(folder: Path, key: str, digests: Mapping[str, str]) -> None:

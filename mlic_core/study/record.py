@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from mlic_core.progress import say
 from mlic_core.study import provenance
 from mlic_core.study.evaluate import SIZES, evaluate_scores
 from mlic_core.study.experiments import Data, from_settings, open_split
-from mlic_core.study.files import write_json
+from mlic_core.study.files import sha256, with_checksum, without_checksum, write_json
 
 NEEDED = ("method.name", "data.name", "seed")  # settings by which runs are listed
+SCORES, HISTORY = "scores.npz", "history.jsonl"
 ROUNDING = 1e-9  # percent points by which sums may differ between machines
 
 
@@ -25,7 +26,8 @@ ROUNDING = 1e-9  # percent points by which sums may differ between machines
 class Record:
     """A finished run. `metrics` are in percent, `seconds` of training and scoring, `peak_memory` in bytes.
 
-    `code` is the digest of the code that made its weights and scores, `scoring` of the code that made its metrics.
+    `code` is the digest of the code that made its weights and scores, `scoring` of the code that made its metrics,
+    `files` has those of its scores and its history.
     `imported` is the name of the checkpoint that a model comes from which was trained elsewhere: see `checkpoints`.
     """
 
@@ -41,6 +43,7 @@ class Record:
     device: str
     code: str
     scoring: str = ""  # of a record from before there was this digest
+    files: Mapping[str, str] = field(default_factory=dict)  # none in early records
     imported: str = ""
 
     @property
@@ -72,11 +75,12 @@ class Record:
 
         Raises InputError when the file is missing or broken.
         """
-        path = self.folder / "scores.npz"
+        path = self.folder / SCORES
         remedy = f"put it back, or remove {self.folder} to train the run again"
         if self.imported:
             remedy = f"`mlic run {self.folder} --eval-only` scores an imported checkpoint"
         try:
+            self._check(path)
             with open(path, "rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except FileNotFoundError:
@@ -86,8 +90,9 @@ class Record:
 
     def history(self) -> list[dict[str, float | int]]:
         """One dict an epoch, as `fit` returns them. Raises InputError when the file is missing or broken."""
-        path = self.folder / "history.jsonl"
+        path = self.folder / HISTORY
         try:
+            self._check(path)
             if text := path.read_text(encoding="utf-8"):
                 return [json.loads(line) for line in text.splitlines()]
             raise ValueError("it is empty")
@@ -95,16 +100,21 @@ class Record:
             remedy = f"put it back, or remove {self.folder} to train the run again"
             raise InputError(f"cannot read {path} ({error}); {remedy}") from error
 
+    def _check(self, path: Path) -> None:
+        if self.files.get(path.name, own := f"sha256:{sha256(path)}") != own:
+            raise ValueError("it is not the file that run.json describes")
+
 
 def read_record(folder: str | Path) -> Record:
     """A finished run from its folder. Raises InputError if the folder holds none."""
     path = Path(folder) / "run.json"
     try:
-        record = Record(folder=Path(folder), **json.loads(path.read_text(encoding="utf-8")))
+        content = without_checksum(json.loads(path.read_text(encoding="utf-8")))
+        record = Record(folder=Path(folder), **content)
         missing = [key for key in NEEDED if key not in record.config]
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
     if missing or not isinstance(record.config, Mapping) or not isinstance(record.metrics, Mapping):
         lacks = f"lacks {missing[0]}" if missing else "has no config and metrics"
@@ -117,7 +127,7 @@ def write_record(record: Record) -> None:
     content = {item.name: getattr(record, item.name) for item in fields(Record)[1:]}
     if not record.imported:
         del content["imported"]
-    write_json(record.folder / "run.json", content)
+    write_json(record.folder / "run.json", with_checksum(content))
 
 
 def describe(record: Record) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlic_core.errors import InputError
-from mlic_core.study.files import exclusive, sha256, write_atomically, write_json
+from mlic_core.study.files import exclusive, sha256, with_checksum, without_checksum, write_atomically, write_json
 from mlic_core.study.unchanged import note
 
 if TYPE_CHECKING:
@@ -77,9 +77,26 @@ def _save(folder: Path, entry: str, contents: Mapping[str, bytes], caption: str,
             "runs": sorted({record.name for record in runs}),
             "files": {name: f"sha256:{sha256(folder / name)}" for name in contents},
         }
-        path = folder / MANIFEST
-        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        write_json(path, dict(sorted((manifest | {entry: described}).items())))
+        entries = read_entries(folder) | {entry: described}
+        write_json(folder / MANIFEST, {key: with_checksum(entries[key]) for key in sorted(entries)})
+
+
+def read_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a folder's manifest.json says of each table and figure: `caption`, `runs` and `files`, with their digests.
+
+    None where there is no such file. Raises InputError if it is broken.
+    """
+    path = folder / MANIFEST
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return {key: _entry(without_checksum(entry)) for key, entry in entries.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        remedy = f"remove it and run `mlic reproduce --profile {folder.name}`"
+        raise InputError(f"{path} is no manifest of tables and figures ({error}); {remedy}") from error
+
+
+def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {"caption": str(found["caption"]), "runs": list(found["runs"]), "files": dict(found["files"])}
 
 
 def check_codes(runs: Iterable["Record"]) -> None:

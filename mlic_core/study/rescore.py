@@ -1,12 +1,13 @@
 """A trained model scored again with other test-time options, such as another number of regions."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from mlic_core.errors import InputError
 from mlic_core.models import activation
 from mlic_core.study.experiments import Experiment, from_settings, open_split, settings
-from mlic_core.study.files import exclusive, write_json
+from mlic_core.study.files import exclusive, with_checksum, without_checksum, write_json
 from mlic_core.study.record import Record
 from mlic_core.study.store import Store, new_model, score
 
@@ -31,12 +32,21 @@ def rescore(store: Store, experiment: Experiment, **options: Any) -> dict[str, A
         return dict(record.metrics)
     key, path = json.dumps(differing, sort_keys=True), record.folder / RESCORED
     with exclusive(record.folder / ".rescored.lock", f"run {record.name} is being scored by another process"):
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        kept = _read(path)
         made_by = {"code": record.code, "scoring": record.scoring}
         if made_by != {digest: kept.get(key, {}).get(digest) for digest in made_by}:
-            kept[key] = made_by | {"metrics": _score(store, experiment, changed, record)}
+            kept[key] = with_checksum(made_by | {"metrics": _score(store, experiment, changed, record)})
             write_json(path, dict(sorted(kept.items())))
     return kept[key]["metrics"]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was kept; nothing where there is no such file or a broken one, so that it is made again."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {key: entry for key, entry in kept.items() if without_checksum(entry)}
+    except (FileNotFoundError, ValueError, AttributeError, RecursionError):
+        return {}
 
 
 def _score(store: Store, experiment: Experiment, changed: Experiment, record: Record) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from mlic_core.progress import duration, say, track
 from mlic_core.study import provenance, unfinished
 from mlic_core.study.evaluate import evaluate_scores
 from mlic_core.study.experiments import RUN, Experiment, config, experiment_of, from_settings, open_splits, run_name
-from mlic_core.study.files import exclusive, write_atomically
+from mlic_core.study.files import exclusive, sha256, write_atomically
 from mlic_core.study.memory import keep_freed_memory
-from mlic_core.study.record import Record, describe, read_record, renewed, write_record
+from mlic_core.study.record import HISTORY, SCORES, Record, describe, read_record, renewed, write_record
 from mlic_core.study.unchanged import note
 from mlic_core.training import CHECKPOINT, fit, predict
 
@@ -182,6 +182,7 @@ def new_model(experiment: Experiment, num_classes: int, weights: str | Path | No
 
     weights: of the trunk, as `build_trunk` takes them, in place of the experiment's.
     """
+    keep_freed_memory()
     torch.manual_seed(experiment.seed)
     trunk = build_trunk(experiment.trunk.name, experiment.trunk.weights if weights is None else weights)
     return build_model(experiment.method.name, num_classes, trunk, **experiment.method.options)
@@ -251,7 +252,6 @@ def check_images(dataset: MultiLabelDataset) -> None:
 
 def train(model: nn.Module, experiment: Experiment, splits: Mapping[str, MultiLabelDataset], folder: Path) -> dict:
     """Train the model in place and score it: history, seconds, scores (arrays) and metrics."""
-    keep_freed_memory()
     code = provenance.code_digest(experiment.method.name, experiment.data.name)
     spent = unfinished.begin(folder, code) if distributed.rank() == 0 else 0.0
     begun = time.monotonic()
@@ -300,8 +300,8 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
     """Write what a record consists of, run.json last, so that a folder with it is complete."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **outcome["scores"])
-    write_atomically(folder / "scores.npz", buffer.getvalue())
-    write_atomically(folder / "history.jsonl", "".join(json.dumps(row) + "\n" for row in outcome["history"]))
+    write_atomically(folder / SCORES, buffer.getvalue())
+    write_atomically(folder / HISTORY, "".join(json.dumps(row) + "\n" for row in outcome["history"]))
     save_model(folder, model, dataset.labels)
     commit, dirty = provenance.git_state()
     record = Record(
@@ -317,6 +317,7 @@ def _finish(folder: Path, name: str, experiment: Experiment, model: nn.Module, d
         device=provenance.device_name(),
         code=provenance.code_digest(experiment.method.name, experiment.data.name),
         scoring=provenance.scoring_digest(),
+        files={name: f"sha256:{sha256(folder / name)}" for name in (SCORES, HISTORY)},
     )
     write_record(record)
     unfinished.remove(folder)
