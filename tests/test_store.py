@@ -22,6 +22,7 @@ from sklearn.metrics import average_precision_score
 from mlic_core import study, training
 from mlic_core.data.picto import PictoSpec, prepare
 from mlic_core.errors import InputError
+from mlic_core.models import build_trunk
 from mlic_core.study import provenance, report, store, unfinished
 from mlic_core.study.evaluate import evaluate, evaluate_scores, only_of_size, probabilities
 from mlic_core.study.experiments import config, from_settings, run_name
@@ -296,6 +297,14 @@ def test_a_broken_record_is_named(copied):
     (record.folder / "run.json").write_text('{"name": ')
     with pytest.raises(InputError, match=r"run.json is not a run's record"):
         runs.records()
+
+
+def test_freed_memory_is_kept_from_the_first_model_on(monkeypatch, tiny):
+    order = []
+    monkeypatch.setattr(store, "keep_freed_memory", lambda: order.append("kept"))
+    monkeypatch.setattr(store, "build_trunk", lambda *args: order.append("trunk") or build_trunk(*args))
+    store.new_model(tiny(), num_classes=3)
+    assert order == ["kept", "trunk"]
 
 
 def test_a_loaded_model_gives_the_stored_scores(finished, tiny):
