@@ -496,3 +496,10 @@ def test_the_values_of_the_images_have_map_at_n_as_their_mean():
     )
     np.testing.assert_allclose(image_average_precision(scores, targets, 2), [0.25, np.nan, 0.5])
     assert map_at_n(scores, targets, 2) == pytest.approx(0.375)
+
+
+def test_ten_places_count_unless_told_otherwise():
+    """One label, on the eleventh place of twelve."""
+    scores, targets = -np.arange(12.0)[None], np.zeros((1, 12), np.int8)
+    targets[0, 10] = 1
+    assert image_average_precision(scores, targets) == [0] and image_average_precision(scores, targets, 11) == [1 / 11]

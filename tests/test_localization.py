@@ -81,6 +81,16 @@ def test_official_rule_equals_a_plain_loop():
         equal(found, [official_interval(one, tau) for one in profiles.tolist()])
 
 
+@pytest.mark.parametrize("rule", [localization.peak_interval, localization.official_interval])
+def test_a_profile_beside_a_higher_one_has_its_own_maximum(rule):
+    """As they are before Eq. 6 scales each: one reaches 1, the other one half."""
+    profiles = torch.tensor([[0, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0.5, 0.5, 0]])
+    starts, ends = rule(profiles[None], 0.25)
+    for row, start, end in zip(profiles, starts[0], ends[0], strict=True):
+        assert [(start, end)] == [(s, e) for s, e in zip(*rule(row[None, None], 0.25), strict=True)]
+    assert starts[0, 1] >= 4
+
+
 def test_least_side_of_the_paper_rule_equals_growing_by_a_pixel_at_a_time():
     for length, profiles, tau in each_profile():
         if length % 7 == 0:
