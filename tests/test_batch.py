@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import count
 from types import SimpleNamespace
 
 import nbformat
@@ -114,6 +115,32 @@ def test_notebooks_at_a_time_share_the_cores(at_home, monkeypatch, cores, asked,
     monkeypatch.setattr(batch, "_run_all", lambda waiting, folder, home, *how: chosen.append(how) or [])
     reproduce("smoke", jobs=asked, only=only, results=str(at_home / "none"), parameters={"epochs": "3"})
     assert chosen == [(jobs, threads, False)]
+
+
+@pytest.mark.parametrize(("waits", "jobs", "beside"), [
+    ([], 2, [0, 1, 1, 1]),
+    (["01_crash"], 2, [0, 1, 2, 2]),  # 02 takes the core of 01, 03 that of a notebook that has ended
+    (["00_good", "01_crash", "02_exit"], 2, [0, 1, 2, 3]),
+    (["00_good", "01_crash", "02_exit"], 1, [0, 1, 1, 1]),  # twice as many kernels at most
+])  # fmt: skip
+def test_a_notebook_that_waits_leaves_its_core_to_the_next(at_home, monkeypatch, tmp_path, waits, jobs, beside):
+    common = {"profile": "smoke", "root": "", "results": ""}
+    given, running, found = plan(find_notebooks(at_home / "notebooks"), common, {}), [], []
+
+    def start(job, *_):
+        found.append(len(running))
+        running.append(job)
+        job.work, turns = tmp_path / job.name, count()
+        job.work.mkdir()
+        said = "run 0123: waiting for it" if job.name in waits else "training"
+        (job.work / "progress").write_text(f"{said}\n")
+        job.process = SimpleNamespace(poll=lambda: None if next(turns) < 4 or job is not running[0] else 0)
+
+    monkeypatch.setattr(batch, "_start", start)
+    monkeypatch.setattr(batch, "_collect", lambda job, *_: running.remove(job))
+    monkeypatch.setattr(batch, "POLL", 0)
+    jobs_done = batch._run_all(given, tmp_path, at_home, jobs, 1, True)
+    assert len(jobs_done) == 4 and found == beside
 
 
 def test_progress_of_a_notebook_is_shown_but_not_kept(ran):

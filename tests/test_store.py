@@ -264,7 +264,7 @@ def test_who_has_to_wait_is_told(tmp_path, monkeypatch):
     held.wait(10)
     threading.Timer(1.5, release.set).start()
     with exclusive(path, "another process is at it"):
-        assert said == ["another process is at it"]
+        assert said == ["another process is at it: waiting for it"]
     thread.join()
 
 

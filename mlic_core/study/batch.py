@@ -19,7 +19,7 @@ from mlic_core.errors import InputError, did_you_mean
 from mlic_core.paths import repository_root
 from mlic_core.progress import duration
 from mlic_core.study import unchanged
-from mlic_core.study.files import exclusive, sha256, write_atomically
+from mlic_core.study.files import WAITING, exclusive, sha256, write_atomically
 from mlic_core.study.profile import load_profile
 from mlic_core.study.values import convert
 
@@ -168,14 +168,14 @@ def _remove_runs(runs: Path) -> None:
 
 
 def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: int | None, force: bool) -> list[Job]:
-    """At most `jobs` at a time, of `threads` each; many more kernels than cores fail to start."""
+    """At most `jobs` at work at a time, of `threads` each; many more kernels than cores fail to start."""
     running: list[Job] = []
     done: list[Job] = []
     screen = Screen()
     with tempfile.TemporaryDirectory(prefix="mlic-") as work:
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
+                while waiting and _at_work(running) < jobs and len(running) < 2 * jobs:
                     job = waiting.pop(0)
                     job.came_in = unchanged.inputs(job.notebook, job.parameters)
                     if not force and unchanged.is_unchanged(folder, job.notebook, job.came_in):
@@ -196,6 +196,11 @@ def _run_all(waiting: list[Job], folder: Path, home: Path, jobs: int, threads: i
                 job.process.terminate()
                 job.process.wait()
     return done
+
+
+def _at_work(running: Sequence[Job]) -> int:
+    """How many don't wait for a run that another one trains: such a notebook leaves its core to the next."""
+    return sum(not job.last.endswith(WAITING) for job in running)
 
 
 def _start(job: Job, work: Path, home: Path, threads: int | None) -> None:

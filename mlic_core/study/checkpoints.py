@@ -82,7 +82,7 @@ def import_mcar(path: str | Path, out: str | Path, *, pooling: str = "gap", size
     record = _record(path, out, layout.kind, len(labels), pooling, size)
     model = _model(record, released, layout, labels)
     try:
-        with exclusive(out.with_name(f".{out.name}.lock"), f"another process is writing {out}: waiting for it"):
+        with exclusive(out.with_name(f".{out.name}.lock"), f"another process is writing {out}"):
             _check_free(out)
             _write(out, model, labels, record)
     except OSError as error:

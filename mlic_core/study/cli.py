@@ -154,7 +154,7 @@ def pretrain(name, out, pictures, epochs):
 @click.argument("also", nargs=-1, metavar="[NN]...")
 @click.option("--profile", default="quick", show_default=True, help="smoke, quick, study or photos.")
 @click.option("--only", multiple=True, metavar="NN ...", help="Only these notebooks, by number or name.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Notebooks at a time.  [default: 2]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Notebooks at work at a time.  [default: 2]")
 @click.option("--results", **RESULTS)
 @click.option("--data-root", default="", metavar="DIR", help="Folder of the data.")
 @click.option("--fresh", is_flag=True, help="Remove the profile's stored runs first.")

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from mlic_core import progress
 
+WAITING = ": waiting for it"
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Replace `path` in one step: a reader sees the old content or the new, also after a power cut."""
@@ -31,18 +32,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def exclusive(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock file `path`; say `waiting` if another process has it. The file is gone afterwards.
+def exclusive(path: Path, held: str = "") -> Iterator[None]:
+    """Hold the lock file `path`. If another process has it, wait, and say so after the words `held`, if there are any.
 
-    A killed process leaves the file but not the lock.
+    The file is gone afterwards. A killed process leaves the file but not the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        if waiting:
-            progress.say(waiting)
+        if held:
+            progress.say(f"{held}{WAITING}")
         lock.acquire()
     try:
         yield

@@ -73,7 +73,7 @@ def write_report(profile: str, results: Path) -> Path:
                 f"{entry.key} of {folder / MANIFEST} rests on run {missing[0]}, which is not stored; {remedy}"
             )
     pages = _pages(profile, folder, entries, notebooks, records)
-    with exclusive(folder / f".{REPORT}.lock", "another process writes this report: waiting for it"):
+    with exclusive(folder / f".{REPORT}.lock", "another process writes this report"):
         _replace(folder / REPORT, pages)
     return folder / REPORT / "index.html"
 

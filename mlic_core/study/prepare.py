@@ -29,7 +29,7 @@ def prepare_published(name: str, root: str, archives: str, report: Callable[[str
     source, folder = SOURCES[name], Path(root).expanduser() if root else repository_root() / "data" / "cache" / name
     made = () if folder.exists() else (folder,)
     try:
-        with exclusive(folder / f".{name}.lock", f"another process is preparing {name}: waiting for it"):
+        with exclusive(folder / f".{name}.lock", f"another process is preparing {name}"):
             stamp = folder / f"prepared-{name}.json"
             if not _is_done(source, folder, stamp):
                 _prepare(name, source, folder, stamp, archives, report)

@@ -158,7 +158,7 @@ class Store:
     def _exclusive(self, name: str):
         if distributed.rank():  # the first process holds the lock for all
             return nullcontext()
-        return exclusive(self.folder / f".{name}.lock", f"another process is at work on run {name}: waiting for it")
+        return exclusive(self.folder / f".{name}.lock", f"another process is at work on run {name}")
 
 
 @contextmanager
