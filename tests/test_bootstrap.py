@@ -306,6 +306,16 @@ def test_many_images_go_through_in_blocks_that_change_nothing():
     assert fast == same(bootstrap(scores, targets, plain_map("raw"), 40))
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_resamples_are_as_many_as_asked_for_where_blocks_are_of_two(monkeypatch, n):
+    scores, targets = random_scores(0), random_targets()
+    whole = bootstrap(scores, targets, accuracy, n=n)
+    monkeypatch.setattr("mlic_core.metrics.resampling.CHUNK", 2 * len(scores))
+    recorder = Recorder(accuracy)
+    assert bootstrap(scores, targets, recorder, n=n) == whole
+    assert len(recorder.calls) == 1 + n
+
+
 # Refusals
 
 
