@@ -273,6 +273,18 @@ def test_a_member_that_would_land_outside_condemns_the_archive(tmp_path, make, n
     assert names(tmp_path) == [path.name]
 
 
+def test_a_zip_member_without_a_name_is_refused(tmp_path):
+    """zipfile writes none, so the name is cut out of the list of contents."""
+    content = zipped(tmp_path / "f.zip", {"x": b""}).read_bytes()
+    central, end = content.index(b"PK\1\2"), content.index(b"PK\5\6")
+    listed, ending = bytearray(content[central:end]), bytearray(content[end:])
+    listed[28:30], ending[12] = b"\0\0", ending[12] - 1  # lengths: of the name, of the list
+    del listed[46]
+    (tmp_path / "f.zip").write_bytes(content[:central] + listed + ending)
+    with pytest.raises(InputError, match=r"f\.zip holds '', which would land outside of its folder"):
+        extract(tmp_path / "f.zip", tmp_path / "to", ["set"])
+
+
 def test_a_zip_name_with_a_nul_is_refused(tmp_path):
     path = zipped(tmp_path / "evil.zip", {"set/a@.txt": b"a"})
     path.write_bytes(path.read_bytes().replace(b"set/a@.txt", b"set/a\0.txt"))

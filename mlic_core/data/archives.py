@@ -77,7 +77,7 @@ def _of_tar(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> Memb
 def _inside(path: Path, name: str) -> PurePosixPath:
     """The name of a member. Raises InputError unless it stays in the folder on every system."""
     parts = name.split("/")
-    if name.startswith("/") or ".." in parts or any(sign in name for sign in "\\\0:"):
+    if not name or name.startswith("/") or ".." in parts or any(sign in name for sign in "\\\0:"):
         raise InputError(f"archive {path} holds {name!r}, which would land outside of its folder")
     return PurePosixPath(name)
 

@@ -34,7 +34,7 @@ TINY = {"trunk.name": "pictonet-s", "trunk.weights": "none", "data.size": 32, "r
 TINY |= {"recipe.batch_size": 8, "recipe.bf16": False}
 CHOSEN = TINY | {f"data.picto.{key}": value for key, value in asdict(SPEC).items() if key != "labels"}
 PROFILE = "smoke"
-VARYING = ("seconds", "peak_memory")  # of run.json
+VARYING = ("seconds", "peak_memory", "sha256")  # of run.json: its checksum is over the others too
 CELLS = [
     'profile = "smoke"\nroot = ""\nresults = ""',
     "import pandas\nfrom matplotlib.figure import Figure\n\nimport mlic_core.study\n\n"
