@@ -1,5 +1,6 @@
 """A run is trained once, to the same bytes each time, and a record is complete or not there."""
 
+import errno
 import json
 import os
 import shutil
@@ -276,6 +277,16 @@ def test_a_failed_write_leaves_the_old_content(tmp_path):
     assert json.loads(path.read_text()) == {"mAP": 1.0}
     write_atomically(path, b"{}")
     assert written(tmp_path) == ["run.json"]
+
+
+def test_a_write_that_finds_no_room_leaves_nothing(tmp_path, monkeypatch):
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "new.json", b"{}")
+    assert written(tmp_path) == []
 
 
 def test_a_record_that_contradicts_its_settings_is_an_error(copied, edit, tiny):

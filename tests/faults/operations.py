@@ -27,6 +27,7 @@ from mlic_core.study.experiments import Experiment, from_settings
 from mlic_core.study.notebook import Study
 from mlic_core.study.page import write_report
 from mlic_core.study.store import Store, new_model
+from mlic_core.study.unchanged import KEPT
 
 matplotlib.use("Agg")
 SPEC = PictoSpec(train=24, val=8, test=8, side=64)
@@ -141,9 +142,12 @@ def warm_up() -> None:
 
 
 def content(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in a folder but lock files. Time and memory of a run are left out of its record."""
+    """SHA-256 of every file in a folder but lock files and the list of what is up to date, which has digests of whole
+    records. Time and memory of a run are left out of its record."""
     found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.suffix == ".lock" or path.name == KEPT:
+            continue
         text = path.read_bytes()
         if path.name == "run.json":
             record = json.loads(text)

@@ -22,8 +22,9 @@ FAULTS = """
 Operations on a miniature of 40 scenes: drawing the data, computing features, training (three epochs), a table and a \
 figure of that run, a batch of one notebook that makes them, and the report. Each is disturbed in a process of its own \
 and then run again undisturbed. A try is survived when the second run ends, when every byte is the one of a run that \
-was never disturbed, and when no file is left over: {compared}. Only time and memory of a run, and lock files, don't \
-count. Where there is no room, an operation has to end with an error, not with a wrong result.
+was never disturbed, and when no file is left over: {compared}. Only time and memory of a run, the list of notebooks \
+that are up to date, which has digests of them, and lock files don't count. Where there is no room, an operation has \
+to end with an error, not with a wrong result.
 
 """
 DAMAGED = """
