@@ -116,7 +116,7 @@ def read_record(folder: str | Path) -> Record:
         raise InputError(f"{folder} holds no finished run: there is no run.json in it") from None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a run's record ({error}); remove its folder to train the run again") from error
-    if missing or not isinstance(record.config, Mapping) or not isinstance(record.metrics, Mapping):
+    if missing or not all(isinstance(part, Mapping) for part in (record.config, record.metrics, record.files)):
         lacks = f"lacks {missing[0]}" if missing else "has no config and metrics"
         raise InputError(f"{path} is not a run's record (it {lacks}); remove its folder to train the run again")
     return record

@@ -271,7 +271,9 @@ def test_an_unreadable_record_is_refused_by_name(stored, content, message):
         read_record(stored.folder)
 
 
-@pytest.mark.parametrize(("key", "value"), [("config", {"seed": 0, "data.name": "x"}), ("metrics", None)])
+@pytest.mark.parametrize(("key", "value"), [
+    ("config", {"seed": 0, "data.name": "x"}), ("metrics", None), ("files", ["scores.npz"]),
+])  # fmt: skip
 def test_a_record_without_what_lists_need_is_refused(stored, key, value, untyped):
     path = stored.folder / "run.json"
     content = without_checksum(json.loads(path.read_text()))
