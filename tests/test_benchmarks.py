@@ -107,7 +107,7 @@ def test_modules_are_chosen_by_name_and_all_run_without_one(capsys):
     assert arguments([]) == []
     with pytest.raises(SystemExit):
         arguments(["rdra"])
-    assert "no module rdra: choose from cli, cnn_rnn, data, mcar, metrics, rdar, training" in capsys.readouterr().err
+    assert f"no module rdra: choose from {', '.join(names)}\n" in capsys.readouterr().err
 
 
 SMALL_PAIR = [
