@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep freed memory for the next tensors until the process ends; False where there is no glibc.
 
     Left alone, it takes each block above 32 MB from the system and gives it back when it is freed, and the system has
-    to clear all of its pages again: half of the time and more of a frozen trunk at 224 pixels, and two fifths of that of
+    to clear all of its pages again: more than half of a frozen trunk's time at 224 pixels, and two fifths of that of
     two trainings side by side at 256 and 448.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
